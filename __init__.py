@@ -1,0 +1,1 @@
+"""shiftgym: real traces replayed under distribution shift, and the policies that decide on them, scored."""

@@ -1,0 +1,155 @@
+"""The request log behind an LLM trace, and its exact aggregation into slots."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import TraceError
+from .trace import Provenance, Trace, _frozen, parse_duration
+
+
+@dataclass(frozen=True, eq=False)
+class RequestLog:
+    """Arrivals with their token counts, in time order.
+
+    Parameters
+    ----------
+    name : str
+        Name as in the catalogue.
+    time : array of datetime64[ns], shape (R,)
+        Arrival times, sorted; ties are allowed.
+    prompt, output : array of float64, shape (R,)
+        Input and output tokens, not negative.
+    provenance : Provenance
+        Origin, licence and what was done.
+
+    Raises
+    ------
+    TraceError
+        For an empty or unsorted log, NaN or negative token counts.
+    """
+
+    name: str
+    time: NDArray[np.datetime64]
+    prompt: NDArray[np.float64]
+    output: NDArray[np.float64]
+    provenance: Provenance = Provenance()
+
+    def __post_init__(self) -> None:
+        for name, dtype in (("time", "datetime64[ns]"), ("prompt", np.float64), ("output", np.float64)):
+            object.__setattr__(self, name, _frozen(getattr(self, name), dtype))
+        if len(self.time) == 0:
+            raise TraceError(f"request log {self.name!r} is empty: it needs at least one request")
+        if np.isnat(self.time).any():
+            row = int(np.argmax(np.isnat(self.time)))
+            raise TraceError(f"time of request log {self.name!r} is missing at row {row}: drop that row")
+        for name in ("prompt", "output"):
+            tokens = getattr(self, name)
+            if tokens.shape != self.time.shape:
+                raise TraceError(
+                    f"{name} of {self.name!r} has shape {tokens.shape}, expected {self.time.shape}"
+                )
+            bad = ~(np.isfinite(tokens) & (tokens >= 0))
+            if bad.any():
+                row = int(np.argmax(bad))
+                raise TraceError(
+                    f"{name} tokens of request log {self.name!r} are {tokens[row]} at row {row} "
+                    f"({bad.sum()} such rows): token counts must be finite and not negative; drop or mend these rows"
+                )
+        steps = np.diff(self.time)
+        if (steps < np.timedelta64(0)).any():
+            row = int(np.argmax(steps < np.timedelta64(0)))
+            raise TraceError(
+                f"time of request log {self.name!r} is unsorted at row {row + 1} "
+                f"({self.time[row]} -> {self.time[row + 1]}): sort by time"
+            )
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+    def between(self, start: np.datetime64, stop: np.datetime64) -> RequestLog | None:
+        """Return the requests that arrive from ``start`` up to, not including, ``stop``; None in a silence."""
+        first, last = np.searchsorted(self.time, np.array([start, stop], "datetime64[ns]"))
+        if first >= last:
+            return None
+        rows = slice(int(first), int(last))
+        return dataclasses.replace(
+            self, time=self.time[rows], prompt=self.prompt[rows], output=self.output[rows]
+        )
+
+    def slots(
+        self, slot: str | float, start: np.datetime64 | None = None, stop: np.datetime64 | None = None
+    ) -> Trace:
+        """Sum the tokens of each slot, exactly (integer nanoseconds, no rounding of boundaries).
+
+        Parameters
+        ----------
+        slot : str or float
+            Slot length, as text ("2s", "10min") or seconds.
+        start : datetime64, optional
+            Start of the first slot; the first arrival by default.
+        stop : datetime64, optional
+            End of the data; the last arrival by default. Only slots that end by then are kept, because a
+            slot cut short would look like a quiet one.
+
+        Returns
+        -------
+        Trace
+            One outcome, prompt plus output tokens per slot; carries this log.
+
+        Raises
+        ------
+        TraceError
+            If the slot is longer than the log.
+        """
+        width = round(parse_duration(slot) * 1e9)
+        origin = np.datetime64(self.time[0] if start is None else start, "ns")
+        end = np.datetime64(self.time[-1] if stop is None else stop, "ns")
+        count = int((end - origin).astype(np.int64) // width)
+        if count < 1:
+            span = (end - origin) / np.timedelta64(1, "s")
+            raise TraceError(
+                f"slot: {slot!r} is longer than request log {self.name!r} ({span:.3f} s): use a shorter one"
+            )
+        index = (self.time - origin).astype(np.int64) // width
+        inside = (index >= 0) & (index < count)
+        tokens = np.bincount(index[inside], (self.prompt + self.output)[inside], minlength=count)
+        return Trace(
+            name=self.name,
+            time=origin + np.arange(count) * np.timedelta64(width, "ns"),
+            outcome=tokens,
+            slot=width / 1e9,
+            outcome_names=("tokens",),
+            outcome_units=(f"tokens/{width / 1e9:g} s",),
+            outcome_low=0.0,
+            provenance=self.provenance,
+            requests=self,
+        )
+
+    def merge(self, other: RequestLog, fraction: float, rng: np.random.Generator) -> RequestLog:
+        """Superpose a random ``fraction`` of the other log on a random ``1 - fraction`` of this one.
+
+        Both start at this log's first arrival and the longer one is cut to the shorter. With one half this is
+        the half-and-half merge of 3D-Learning (Section V-B3), made of requests rather than of slots.
+        """
+        offset = self.time[0] - other.time[0]
+        end = min(self.time[-1], other.time[-1] + offset)
+        keep = (rng.random(len(self)) >= fraction) & (self.time <= end)
+        take = (rng.random(len(other)) < fraction) & (other.time + offset <= end)
+        time = np.concatenate((self.time[keep], other.time[take] + offset))
+        order = np.argsort(time, kind="stable")
+        return RequestLog(
+            name=f"{self.name}+{other.name}",
+            time=time[order],
+            prompt=np.concatenate((self.prompt[keep], other.prompt[take]))[order],
+            output=np.concatenate((self.output[keep], other.output[take]))[order],
+            provenance=dataclasses.replace(
+                self.provenance,
+                synthetic=self.provenance.synthetic or other.provenance.synthetic,
+                history=(*self.provenance.history, f"merge {fraction:g} of {other.name}"),
+            ),
+        )

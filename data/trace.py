@@ -1,0 +1,296 @@
+"""The trace: what happened, slot by slot, and what was known before each slot."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .errors import TraceError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from .requests import RequestLog
+
+_UNITS = {"ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_duration(text: str | float) -> float:
+    """Seconds of a duration such as ``"2s"``, ``"10min"``, ``"1h"``, ``"1d"`` or a plain number of seconds.
+
+    Raises
+    ------
+    TraceError
+        If the text is not a positive number with one of those units.
+    """
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)\s*(ms|s|min|h|d)?\s*", str(text))
+    seconds = float(match[1]) * _UNITS[match[2] or "s"] if match else 0.0
+    if seconds <= 0:
+        raise TraceError(
+            f"slot: {text!r} is not a duration; write a positive one such as '2s', '10min', '1h'"
+        )
+    return seconds
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a trace comes from, and what was done to it.
+
+    Attributes
+    ----------
+    source, url, licence, citation : str
+        The public origin.
+    synthetic : bool
+        True when the numbers were generated, not measured.
+    notes : str
+        Known defects and their treatment.
+    history : tuple of str
+        What was applied since loading (windows, shifts), oldest first.
+    """
+
+    source: str = ""
+    url: str = ""
+    licence: str = ""
+    citation: str = ""
+    synthetic: bool = False
+    notes: str = ""
+    history: tuple[str, ...] = ()
+
+
+def _frozen(values: ArrayLike, dtype: Any) -> NDArray[Any]:
+    array = np.array(values, dtype=dtype)
+    array.setflags(write=False)
+    return array
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """A regular series of slots; immutable, and checked when it is made.
+
+    Parameters
+    ----------
+    name : str
+        Name as in the catalogue, with what was done to it appended.
+    time : array of datetime64[ns], shape (T,)
+        Start of each slot, UTC, one slot apart.
+    outcome : array of float64, shape (T, D)
+        y_t, revealed after the decision for slot t. A 1-D array becomes D = 1.
+    slot : float
+        Length of a slot in seconds.
+    outcome_names, outcome_units : tuple of str
+        One per column of ``outcome``.
+    context : array of float64, shape (T, C), optional
+        x_t, known before the decision (forecasts, calendar, prices fixed a day ahead).
+    context_names, context_units : tuple of str
+        One per column of ``context``.
+    observed : array of float64, shape (T, D), optional
+        The readings of the outcome that reach an agent's history; the outcome itself unless a sensor
+        lies. Only the fault of a sensor makes them differ. May hold no NaN either.
+    outcome_low : float
+        Smallest outcome that makes sense (0 for loads, -inf for returns). Shifts clip to it.
+    shifted : array of bool, shape (T,), optional
+        Slots at which a shift is active.
+    provenance : Provenance
+        Origin, licence and what was done.
+    requests : RequestLog, optional
+        The request log behind an LLM trace, where request-level operations need it.
+
+    Raises
+    ------
+    TraceError
+        For an empty trace, NaN or infinite values, outcomes under ``outcome_low``, shapes that do not fit,
+        time stamps that are unsorted, duplicate or not one slot apart; the message names the field, the
+        first offending value and what to do.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> trace = Trace("demo", np.arange(4) * np.timedelta64(2, "s") + np.datetime64("2026-01-01", "ns"),
+    ...               outcome=[1.0, 2.0, 0.0, 3.0], slot=2.0, outcome_low=0.0)
+    >>> len(trace), trace.outcome.shape, trace.window(0.5, 1.0).outcome[:, 0].tolist()
+    (4, (4, 1), [0.0, 3.0])
+    """
+
+    name: str
+    time: NDArray[np.datetime64]
+    outcome: NDArray[np.float64]
+    slot: float
+    outcome_names: tuple[str, ...] = ("outcome",)
+    outcome_units: tuple[str, ...] = ("",)
+    context: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
+    context_names: tuple[str, ...] = ()
+    context_units: tuple[str, ...] = ()
+    observed: NDArray[np.float64] | None = None
+    outcome_low: float = -np.inf
+    shifted: NDArray[np.bool_] | None = None
+    provenance: Provenance = Provenance()
+    requests: RequestLog | None = None
+
+    def __post_init__(self) -> None:
+        def put(name: str, value: Any) -> None:
+            object.__setattr__(self, name, value)
+
+        outcome = _frozen(self.outcome, np.float64)
+        put("outcome", outcome[:, None] if outcome.ndim == 1 else outcome)
+        put("time", _frozen(self.time, "datetime64[ns]"))
+        length = len(self.outcome)
+        if self.context.size == 0 and not self.context_names:
+            put("context", _frozen(np.empty((length, 0)), np.float64))
+        else:
+            put("context", _frozen(self.context, np.float64))
+        put("observed", self.outcome if self.observed is None else _frozen(self.observed, np.float64))
+        shifted = np.zeros(length, bool) if self.shifted is None else self.shifted
+        put("shifted", _frozen(shifted, np.bool_))
+        self._check()
+
+    def _check(self) -> None:
+        length, width = self.outcome.shape if self.outcome.ndim == 2 else (0, 0)
+        if length == 0 or width == 0:
+            raise TraceError(
+                f"outcome of trace {self.name!r} is empty: give at least one slot and one column"
+            )
+        shapes = {
+            "time": (self.time.shape, (length,)),
+            "context": (self.context.shape, (length, len(self.context_names))),
+            "observed": (np.shape(self.observed), (length, width)),
+            "shifted": (np.shape(self.shifted), (length,)),
+            "outcome_names": ((len(self.outcome_names),), (width,)),
+            "outcome_units": ((len(self.outcome_units),), (width,)),
+            "context_units": ((len(self.context_units),), (len(self.context_names),)),
+        }
+        for name, (shape, expected) in shapes.items():
+            if shape != expected:
+                raise TraceError(f"{name} of trace {self.name!r} has shape {shape}, expected {expected}")
+        for name in ("outcome", "observed", "context"):
+            bad = ~np.isfinite(getattr(self, name))
+            if bad.any():
+                row, column = np.argwhere(bad)[0]
+                raise TraceError(
+                    f"{name} of trace {self.name!r} is {getattr(self, name)[row, column]} at {self.time[row]} "
+                    f"(row {row}, column {column}; {bad.sum()} in all): fill or cut these slots before replaying"
+                )
+        low = self.outcome < self.outcome_low
+        if low.any():
+            row, column = np.argwhere(low)[0]
+            raise TraceError(
+                f"outcome {self.outcome_names[column]!r} of trace {self.name!r} is {self.outcome[row, column]} at "
+                f"{self.time[row]}, under its smallest sensible value {self.outcome_low}: mend the source"
+            )
+        self._check_time()
+
+    def _check_time(self) -> None:
+        if self.slot <= 0:
+            raise TraceError(f"slot of trace {self.name!r} is {self.slot} s: give a positive length")
+        steps = np.diff(self.time).astype("timedelta64[ns]").astype(np.int64)
+        wrong = steps != round(self.slot * 1e9)
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            here, there = self.time[row], self.time[row + 1]
+            if steps[row] == 0:
+                what, fix = (
+                    "duplicate",
+                    "drop or average duplicates; local clocks repeat an hour in autumn: use UTC",
+                )
+            elif steps[row] < 0:
+                what, fix = "unsorted", "sort by time"
+            else:
+                what, fix = (
+                    "not one slot apart",
+                    "fill the gap or split the trace; use UTC across clock changes",
+                )
+            raise TraceError(
+                f"time of trace {self.name!r} is {what} at row {row + 1} ({here} -> {there}, slot {self.slot} s): {fix}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.outcome)
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the numbers were generated rather than measured."""
+        return self.provenance.synthetic
+
+    @property
+    def duration(self) -> float:
+        """Length in seconds."""
+        return len(self) * self.slot
+
+    def replace(self, note: str = "", **changes: Any) -> Trace:
+        """Return a copy with ``changes``, and ``note`` appended to its history."""
+        if note:
+            past = self.provenance.history
+            changes["provenance"] = dataclasses.replace(self.provenance, history=(*past, note))
+        return dataclasses.replace(self, **changes)
+
+    def index(self, place: float | int | str | np.datetime64) -> int:
+        """Slot index of a place given as index (int), fraction of the trace (float) or time (ISO text).
+
+        Raises
+        ------
+        TraceError
+            If the place lies outside the trace.
+        """
+        if isinstance(place, bool | np.bool_):
+            raise TraceError(f"place {place!r} in trace {self.name!r}: give an index, a fraction or a time")
+        if isinstance(place, int | np.integer):
+            index = int(place)
+        elif isinstance(place, float | np.floating):
+            index = round(float(place) * len(self)) if 0 <= place <= 1 else -1
+        else:
+            try:
+                stamp = np.datetime64(place, "ns")
+            except ValueError as error:
+                raise TraceError(f"place {place!r} in trace {self.name!r} is no ISO time: {error}") from None
+            index = int(np.ceil((stamp - self.time[0]) / np.timedelta64(round(self.slot * 1e9), "ns")))
+        if not 0 <= index <= len(self):
+            raise TraceError(
+                f"place {place!r} is outside trace {self.name!r}, which has {len(self)} slots from {self.time[0]} "
+                f"to {self.time[-1]}: give an index in [0, {len(self)}], a fraction in [0, 1] or a time in that span"
+            )
+        return index
+
+    def window(self, start: float | int | str | None = None, stop: float | int | str | None = None) -> Trace:
+        """Return the slots from ``start`` up to, not including, ``stop`` (see :meth:`index` for their forms)."""
+        first = 0 if start is None else self.index(start)
+        last = len(self) if stop is None else self.index(stop)
+        if first >= last:
+            raise TraceError(
+                f"window [{start}:{stop}] of trace {self.name!r} is empty (slots {first} to {last} of {len(self)})"
+            )
+        if (first, last) == (0, len(self)):
+            return self
+        rows = slice(first, last)
+        requests = self.requests
+        if requests is not None:
+            end = self.time[last - 1] + np.timedelta64(round(self.slot * 1e9), "ns")
+            requests = requests.between(self.time[first], end)
+        assert self.observed is not None
+        assert self.shifted is not None
+        return self.replace(
+            note=f"window {first}:{last}",
+            name=f"{self.name}[{first}:{last}]",
+            time=self.time[rows],
+            outcome=self.outcome[rows],
+            context=self.context[rows],
+            observed=self.observed[rows],
+            shifted=self.shifted[rows],
+            requests=requests,
+        )
+
+    def split(self, fraction: float) -> tuple[Trace, Trace]:
+        """Return the part before and the part after ``fraction`` of the time."""
+        return self.window(None, float(fraction)), self.window(float(fraction), None)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return outcomes and context as a pandas DataFrame indexed by time."""
+        import pandas as pd  # heavy: only users who ask for a frame pay for it
+
+        columns: Sequence[str] = [*self.outcome_names, *self.context_names]
+        values = np.concatenate((self.outcome, self.context), axis=1)
+        return pd.DataFrame(values, index=pd.DatetimeIndex(self.time, name="time"), columns=columns)

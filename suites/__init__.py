@@ -1,0 +1,1 @@
+"""Scenario suites as TOML: one per published table or figure, and ``quick``."""
