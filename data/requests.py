@@ -9,7 +9,65 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import TraceError
-from .trace import Provenance, Trace, _frozen, parse_duration
+from .trace import Provenance, Trace, _frozen, format_duration, parse_duration
+
+
+def check_times(name: str, nanoseconds: NDArray[np.int64], row: int = 0) -> None:
+    """Raise a TraceError for a missing time; ``row`` is the number of the first one."""
+    missing = nanoseconds == np.iinfo(np.int64).min  # NaT
+    if missing.any():
+        first = row + int(np.argmax(missing))
+        raise TraceError(f"time of request log {name!r} is missing at row {first}: drop that row")
+
+
+def check_tokens(name: str, field: str, tokens: NDArray[np.float64], row: int = 0) -> None:
+    """Raise a TraceError for counts that are NaN, infinite or negative; ``row`` is the number of the first one."""
+    bad = ~(np.isfinite(tokens) & (tokens >= 0))
+    if bad.any():
+        first = int(np.argmax(bad))
+        raise TraceError(
+            f"{field} tokens of request log {name!r} are {tokens[first]} at row {row + first} ({bad.sum()} such "
+            "rows): token counts must be finite and not negative; drop or mend these rows"
+        )
+
+
+def slot_trace(
+    name: str, origin: int, end: int, width: int, tokens: NDArray[np.float64], provenance: Provenance
+) -> Trace:
+    """Return the trace of the whole slots between two instants.
+
+    Parameters
+    ----------
+    name : str
+        Name of the request log.
+    origin, end, width : int
+        First instant, last instant and slot length in nanoseconds.
+    tokens : array of float64
+        Tokens per slot, at least as many as there are whole slots.
+    provenance : Provenance
+        Origin of the log.
+
+    Raises
+    ------
+    TraceError
+        If not one slot fits.
+    """
+    count = (end - origin) // width
+    if count < 1:
+        raise TraceError(
+            f"slot: {format_duration(width / 1e9)} is longer than request log {name!r} "
+            f"({(end - origin) / 1e9:.3f} s): use a shorter one"
+        )
+    return Trace(
+        name=name,
+        time=np.datetime64(origin, "ns") + np.arange(count) * np.timedelta64(width, "ns"),
+        outcome=tokens[:count],
+        slot=width / 1e9,
+        outcome_names=("tokens",),
+        outcome_units=(f"tokens/{format_duration(width / 1e9)}",),
+        outcome_low=0.0,
+        provenance=provenance,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,22 +102,14 @@ class RequestLog:
             object.__setattr__(self, name, _frozen(getattr(self, name), dtype))
         if len(self.time) == 0:
             raise TraceError(f"request log {self.name!r} is empty: it needs at least one request")
-        if np.isnat(self.time).any():
-            row = int(np.argmax(np.isnat(self.time)))
-            raise TraceError(f"time of request log {self.name!r} is missing at row {row}: drop that row")
+        check_times(self.name, self.time.view(np.int64))
         for name in ("prompt", "output"):
             tokens = getattr(self, name)
             if tokens.shape != self.time.shape:
                 raise TraceError(
                     f"{name} of {self.name!r} has shape {tokens.shape}, expected {self.time.shape}"
                 )
-            bad = ~(np.isfinite(tokens) & (tokens >= 0))
-            if bad.any():
-                row = int(np.argmax(bad))
-                raise TraceError(
-                    f"{name} tokens of request log {self.name!r} are {tokens[row]} at row {row} "
-                    f"({bad.sum()} such rows): token counts must be finite and not negative; drop or mend these rows"
-                )
+            check_tokens(self.name, name, tokens)
         steps = np.diff(self.time)
         if (steps < np.timedelta64(0)).any():
             row = int(np.argmax(steps < np.timedelta64(0)))
@@ -110,25 +160,12 @@ class RequestLog:
         origin = np.datetime64(self.time[0] if start is None else start, "ns")
         end = np.datetime64(self.time[-1] if stop is None else stop, "ns")
         count = int((end - origin).astype(np.int64) // width)
-        if count < 1:
-            span = (end - origin) / np.timedelta64(1, "s")
-            raise TraceError(
-                f"slot: {slot!r} is longer than request log {self.name!r} ({span:.3f} s): use a shorter one"
-            )
         index = (self.time - origin).astype(np.int64) // width
         inside = (index >= 0) & (index < count)
-        tokens = np.bincount(index[inside], (self.prompt + self.output)[inside], minlength=count)
-        return Trace(
-            name=self.name,
-            time=origin + np.arange(count) * np.timedelta64(width, "ns"),
-            outcome=tokens,
-            slot=width / 1e9,
-            outcome_names=("tokens",),
-            outcome_units=(f"tokens/{width / 1e9:g} s",),
-            outcome_low=0.0,
-            provenance=self.provenance,
-            requests=self,
-        )
+        tokens = np.bincount(index[inside], (self.prompt + self.output)[inside], minlength=max(count, 0))
+        first, last = int(origin.astype(np.int64)), int(end.astype(np.int64))
+        trace = slot_trace(self.name, first, last, width, tokens, self.provenance)
+        return trace.replace(requests=self)
 
     def merge(self, other: RequestLog, fraction: float, rng: np.random.Generator) -> RequestLog:
         """Superpose a random ``fraction`` of the other log on a random ``1 - fraction`` of this one.

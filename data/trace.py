@@ -38,6 +38,21 @@ def parse_duration(text: str | float) -> float:
     return seconds
 
 
+def format_duration(seconds: float) -> str:
+    """Text of a duration that :func:`parse_duration` reads back, in the largest unit that divides it.
+
+    Examples
+    --------
+    >>> format_duration(2), format_duration(600), format_duration(0.25)
+    ('2s', '10min', '250ms')
+    """
+    for unit in ("d", "h", "min", "s"):
+        if seconds % _UNITS[unit] == 0:
+            return f"{seconds / _UNITS[unit]:g}{unit}"
+    milliseconds = seconds * 1e3
+    return f"{milliseconds:g}ms" if milliseconds == round(milliseconds) else f"{seconds!r}s"
+
+
 @dataclass(frozen=True)
 class Provenance:
     """Where a trace comes from, and what was done to it.
@@ -244,7 +259,8 @@ class Trace:
             index = round(float(place) * len(self)) if 0 <= place <= 1 else -1
         else:
             try:
-                stamp = np.datetime64(place, "ns")
+                # numpy warns about a zone; all times are UTC here, so a Z says nothing new
+                stamp = np.datetime64(place.removesuffix("Z") if isinstance(place, str) else place, "ns")
             except ValueError as error:
                 raise TraceError(f"place {place!r} in trace {self.name!r} is no ISO time: {error}") from None
             index = int(np.ceil((stamp - self.time[0]) / np.timedelta64(round(self.slot * 1e9), "ns")))
@@ -286,6 +302,47 @@ class Trace:
     def split(self, fraction: float) -> tuple[Trace, Trace]:
         """Return the part before and the part after ``fraction`` of the time."""
         return self.window(None, float(fraction)), self.window(float(fraction), None)
+
+    def coarsen(self, slot: str | float) -> Trace:
+        """Return the trace with longer slots: outcomes are added up, context is averaged.
+
+        Slots at the end that do not fill a longer one are dropped.
+
+        Raises
+        ------
+        TraceError
+            If ``slot`` is not a multiple of the present one, or longer than the trace.
+        """
+        seconds = parse_duration(slot)
+        step = round(seconds / self.slot)
+        if step < 1 or round(step * self.slot * 1e9) != round(seconds * 1e9):
+            raise TraceError(
+                f"slot: {slot!r} is not a multiple of {format_duration(self.slot)}, the slot of trace {self.name!r}"
+            )
+        count = len(self) // step
+        if count < 1:
+            raise TraceError(
+                f"slot: {slot!r} is longer than trace {self.name!r} ({format_duration(self.duration)}): use a shorter one"
+            )
+        if step == 1:
+            return self
+
+        def pieces(values: NDArray[Any]) -> NDArray[Any]:
+            return values[: count * step].reshape(count, step, *values.shape[1:])
+
+        assert self.observed is not None
+        assert self.shifted is not None
+        old, new = format_duration(self.slot), format_duration(step * self.slot)
+        return self.replace(
+            note=f"slots of {new}",
+            time=self.time[: count * step : step],
+            outcome=pieces(self.outcome).sum(1),
+            slot=step * self.slot,
+            outcome_units=tuple(unit.replace(f"/{old}", f"/{new}") for unit in self.outcome_units),
+            context=pieces(self.context).mean(1),
+            observed=pieces(self.observed).sum(1),
+            shifted=pieces(self.shifted).any(1),
+        )
 
     def to_frame(self) -> pd.DataFrame:
         """Return outcomes and context as a pandas DataFrame indexed by time."""

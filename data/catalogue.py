@@ -1,0 +1,170 @@
+"""The catalogue: what each named trace is, and which public file it is read from."""
+
+from __future__ import annotations
+
+import functools
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Any, Literal
+
+from .errors import UnknownNameError
+from .trace import Provenance
+
+SYNTHETIC = "synthetic-"
+
+
+@dataclass(frozen=True)
+class PublicFile:
+    """A file that anyone can download.
+
+    Attributes
+    ----------
+    key : str
+        Name in the catalogue.
+    path : str
+        Place relative to the cache, or to the folder that ``SHIFTGYM_DATA`` names.
+    url : str
+        The public address.
+    sha256, sha256_gz : str
+        Checksum of the public file and of the gzip of it; empty when none is known.
+    bytes : int
+        Length of the public file; 0 when unknown.
+    derive : str
+        Function of :mod:`shiftgym.data.derive` that makes the file from the public one; empty for a copy.
+    sha256_derived : tuple of str
+        Checksums of known results of ``derive``.
+    """
+
+    key: str
+    path: str
+    url: str
+    sha256: str = ""
+    sha256_gz: str = ""
+    bytes: int = 0
+    derive: str = ""
+    sha256_derived: tuple[str, ...] = ()
+
+    def accepted(self, packed: bool) -> tuple[str, ...]:
+        """Return the checksums that the file, or the gzip of it, may have; empty when none is known."""
+        if self.derive:
+            return () if packed else self.sha256_derived
+        digest = self.sha256_gz if packed else self.sha256
+        return (digest,) if digest else ()
+
+
+@dataclass(frozen=True)
+class TraceInfo:
+    """What the catalogue says of a trace.
+
+    Attributes
+    ----------
+    name, title : str
+        The name to load it by, and what it is.
+    kind : {"requests", "series"}
+        Whether the source has one row per request or one row per slot.
+    slot : float
+        Length of a slot in seconds: the native one of a series, the default one of requests.
+    quantity : str
+        What is counted per slot.
+    file : PublicFile or None
+        The file behind it; None for a stand-in or a trace of the user's own.
+    columns : mapping of str to str
+        Columns of the file, with units.
+    span, licence, citation, notes : str
+        Time covered, terms of use, paper to cite, known defects and their treatment.
+    streamed : bool
+        Whether the requests are too many to keep, so that only slots can be loaded.
+    synthetic : bool
+        Whether the numbers are generated.
+    reading : mapping
+        How the file is read (see the head of ``catalogue.toml``).
+    """
+
+    name: str
+    title: str
+    kind: Literal["requests", "series"]
+    slot: float = 2.0
+    quantity: str = "tokens"
+    file: PublicFile | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    span: str = ""
+    licence: str = ""
+    citation: str = ""
+    notes: str = ""
+    streamed: bool = False
+    synthetic: bool = False
+    reading: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def provenance(self) -> Provenance:
+        """Origin and terms, in the form that a trace carries."""
+        return Provenance(
+            source=self.title,
+            url=self.file.url if self.file else "",
+            licence=self.licence,
+            citation=self.citation,
+            synthetic=self.synthetic,
+            notes=self.notes,
+        )
+
+
+_READING = ("rows", "time", "prompt", "output", "unit", "start", "outcome", "scale", "coverage")
+
+
+@functools.cache
+def _tables() -> dict[str, Any]:
+    text = resources.files(__package__).joinpath("catalogue.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
+
+
+@functools.cache
+def public_files() -> dict[str, PublicFile]:
+    """Return the public files by key."""
+    return {
+        key: PublicFile(key, **{**table, "sha256_derived": tuple(table.get("sha256_derived", ()))})
+        for key, table in _tables()["file"].items()
+    }
+
+
+@functools.cache
+def catalogue() -> dict[str, TraceInfo]:
+    """Return the real traces by name, in the order of ``catalogue.toml``."""
+    tables: dict[str, dict[str, Any]] = _tables()["trace"]
+    infos = {}
+    for name, table in tables.items():
+        table = {**tables.get(table.get("inherit", ""), {}), **table}
+        table.pop("inherit", None)
+        reading = {key: table.pop(key) for key in _READING if key in table}
+        file = public_files()[table.pop("file")]
+        infos[name] = TraceInfo(name=name, file=file, reading=reading, **table)
+    return infos
+
+
+def entry(name: str) -> TraceInfo:
+    """Return the entry of a real trace.
+
+    Raises
+    ------
+    UnknownNameError
+        If the catalogue has no trace of that name; the message lists the closest ones.
+    """
+    if name not in catalogue():
+        raise UnknownNameError("trace", name, catalogue())
+    return catalogue()[name]
+
+
+def stand_in(info: TraceInfo) -> TraceInfo:
+    """Return the entry of the synthetic stand-in of a real trace."""
+    return TraceInfo(
+        name=SYNTHETIC + info.name,
+        title=f"Synthetic stand-in for: {info.title}",
+        kind=info.kind,
+        slot=info.slot,
+        quantity=info.quantity,
+        licence="Apache-2.0",
+        citation=info.citation,
+        notes=f"Generated with parameters that were fitted to {info.name}; no measured value is in it.",
+        synthetic=True,
+    )

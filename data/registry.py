@@ -1,0 +1,228 @@
+"""Traces by name: the catalogue, their synthetic stand-ins, the user's own."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from .calendar import with_calendar
+from .catalogue import SYNTHETIC, TraceInfo, catalogue, entry, stand_in
+from .errors import TraceError, UnknownNameError
+from .requests import RequestLog
+from .spec import FILE, Place, parse_file, parse_spec
+from .trace import Trace, parse_duration
+
+# The modules that read files (pyarrow), download (pooch, requests) and generate are imported where they are
+# first used: they take over a second, and `import shiftgym` must not.
+
+DEFAULT_SLOT = 2.0
+Loader = Callable[[], Trace | RequestLog]
+
+_own: dict[str, Loader] = {}
+
+
+def list_traces() -> list[str]:
+    """Return the names that :func:`load_trace` knows: real traces, their synthetic stand-ins, registered ones."""
+    return [*catalogue(), *(SYNTHETIC + name for name in catalogue()), *_own]
+
+
+def trace_info(name: str) -> TraceInfo:
+    """Return what is known of a trace without loading it.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no trace of that name.
+    """
+    if name in _own:
+        return TraceInfo(name, title="Registered by the user", kind="series")
+    real = name.removeprefix(SYNTHETIC)
+    if real not in catalogue():
+        raise UnknownNameError("trace", name, list_traces())
+    return entry(real) if name == real else stand_in(entry(real))
+
+
+def register_trace(name: str, loader: Loader) -> None:
+    """Make a trace of your own loadable by name.
+
+    Parameters
+    ----------
+    name : str
+        Letters, digits, ``-``, ``_``, ``.`` and ``+``.
+    loader : callable
+        Takes nothing and returns a :class:`Trace` or a :class:`RequestLog`; called once, on first use.
+
+    Raises
+    ------
+    TraceError
+        If the name is malformed or taken by the catalogue. Registering a name of your own again replaces it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> time = np.datetime64("2026-01-01", "ns") + np.arange(4) * np.timedelta64(1, "h")
+    >>> register_trace("flat", lambda: Trace("flat", time, np.ones(4), 3600.0))
+    >>> len(load_trace("flat@2h"))
+    2
+    """
+    if not re.fullmatch(r"[\w.+-]+", name):
+        raise TraceError(f"trace name {name!r}: use letters, digits, '-', '_', '.' and '+' only")
+    if name.removeprefix(SYNTHETIC) in catalogue():
+        raise TraceError(f"trace name {name!r} is taken by the catalogue: choose another")
+    _own[name] = functools.cache(loader)
+
+
+def load_requests(name: str) -> RequestLog:
+    """Return the request log behind a trace.
+
+    Parameters
+    ----------
+    name : str
+        Name of a request-level trace or of its stand-in, ``file:PATH?…`` or a registered request log.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no trace of that name.
+    TraceError
+        If the trace has no request log: a series, or a log too large to keep.
+    DownloadError
+        If the file is neither found nor downloadable.
+    """
+    source = _source(name)
+    if not isinstance(source, RequestLog):
+        raise TraceError(f"trace {name!r} has no request log in memory: load its slots with load_trace")
+    return source
+
+
+def load_trace(
+    spec: str, *, slot: str | float | None = None, window: tuple[Place, Place] | None = None
+) -> Trace:
+    r"""Return a trace, downloaded on first use.
+
+    Parameters
+    ----------
+    spec : str
+        ``NAME[@SLOT][\[START:STOP\]]``, such as ``"azure-2023-conv@2s[:0.5]"``; NAME from :func:`list_traces`, or
+        ``file:PATH?time=COLUMN&prompt=COLUMN&output=COLUMN`` for a request log of your own.
+    slot : str or float, optional
+        Slot length; the text may hold it instead. By default 2 s for requests, the native slot of a series. The
+        slot of a series must be a multiple of its native one.
+    window : pair, optional
+        Start and stop as in :meth:`Trace.window`; the text may hold them instead.
+
+    Returns
+    -------
+    Trace
+        Total tokens (or requests, see the unit) per slot. A trace of two days or more has its hour of the day as
+        context, one of two weeks or more its day of the week too, unless it brings a context of its own.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no trace of that name.
+    TraceError
+        For a malformed text, a slot or a window that does not fit, a slot or window given twice.
+    DownloadError
+        If the file is neither found nor downloadable.
+
+    Examples
+    --------
+    >>> load_trace("synthetic-azure-2023-conv@2s[:10]").outcome.shape
+    (10, 1)
+    """
+    parsed = parse_spec(spec)
+    for field, given, inside in (
+        ("slot", slot is not None, bool(parsed.slot)),
+        ("window", window is not None, (parsed.start, parsed.stop) != (None, None)),
+    ):
+        if given and inside:
+            raise TraceError(
+                f"{field} of trace {spec!r} is given twice, in the text and as keyword: give one"
+            )
+    start, stop = window or (parsed.start, parsed.stop)
+    seconds = parse_duration(slot or parsed.slot) if slot or parsed.slot else None
+    trace = _slots(parsed.name, seconds)
+    return trace if start is stop is None else trace.window(start, stop)
+
+
+def _slots(name: str, slot: float | None) -> Trace:
+    info = catalogue().get(name)
+    if info is not None and info.streamed:
+        path = _located(name)
+        return _streamed(name, slot or info.slot, str(path), path.stat().st_mtime_ns)
+    return _aggregated(_source(name), slot)
+
+
+@functools.lru_cache(maxsize=64)
+def _aggregated(source: Trace | RequestLog, slot: float | None) -> Trace:
+    """Slots of a log or a longer slot of a series; sources are compared by identity."""
+    if isinstance(source, RequestLog):
+        return with_calendar(source.slots(slot or DEFAULT_SLOT))
+    return with_calendar(source if slot is None else source.coarsen(slot))
+
+
+def _source(name: str) -> Trace | RequestLog:
+    """Return the log or series of a name, from memory when it was read before and its file is unchanged."""
+    if name in _own:
+        return _own[name]()
+    if name.startswith(FILE):
+        path = Path(parse_file(name)[0]).expanduser()
+        return _read_file(name, path.stat().st_mtime_ns if path.exists() else 0)
+    info = trace_info(name)
+    if info.synthetic:
+        return _generated(name.removeprefix(SYNTHETIC))
+    if info.streamed:
+        raise TraceError(
+            f"trace {name!r} is too large to keep request by request: load its slots with load_trace"
+        )
+    path = _located(name)
+    return _read_real(name, str(path), path.stat().st_mtime_ns)
+
+
+def _located(name: str) -> Path:
+    from .fetch import fetch
+
+    file = entry(name).file
+    assert file is not None
+    return fetch(file)
+
+
+@functools.lru_cache(maxsize=32)
+def _read_real(name: str, path: str, mtime: int) -> Trace | RequestLog:
+    from .loaders import read_requests, read_series
+
+    info = entry(name)
+    if info.kind == "series":
+        return read_series(path, info)
+    return read_requests(path, name=name, provenance=info.provenance, **info.reading)
+
+
+@functools.lru_cache(maxsize=8)
+def _streamed(name: str, slot: float, path: str, mtime: int) -> Trace:
+    from .stream import stream_slots
+
+    info = entry(name)
+    trace = stream_slots(path, slot, name=name, provenance=info.provenance, **info.reading)
+    return with_calendar(trace)
+
+
+@functools.lru_cache(maxsize=8)
+def _read_file(name: str, mtime: int) -> RequestLog:
+    from .loaders import read_requests
+
+    path, options = parse_file(name)
+    sort = options.pop("sort", "false").lower() in ("true", "1", "yes")
+    return read_requests(Path(path).expanduser(), **options, sort=sort)
+
+
+@functools.lru_cache(maxsize=32)
+def _generated(real: str) -> Trace | RequestLog:
+    from . import synthetic
+
+    info = entry(real)
+    if info.kind == "requests" and not info.streamed:
+        return synthetic.synthetic_requests(real)
+    return synthetic.synthetic_trace(real)

@@ -1,0 +1,82 @@
+"""Slots of a request log too large for the memory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from .errors import TraceError
+from .loaders import request_batches, unsorted_error
+from .requests import check_times, check_tokens, slot_trace
+from .trace import Provenance, Trace, parse_duration
+
+
+def stream_slots(
+    path: str | os.PathLike[str],
+    slot: str | float,
+    *,
+    time: str,
+    prompt: str,
+    output: str | None = None,
+    unit: str | None = None,
+    name: str | None = None,
+    sort: bool = False,
+    provenance: Provenance | None = None,
+) -> Trace:
+    """Sum the tokens of each slot batch by batch, as ``read_requests(path, …).slots(slot)`` does at once.
+
+    Memory is bounded by one batch and the slots, whatever the length of a CSV or Parquet file. Sums of whole
+    tokens are exact in float64, so the result does not depend on where batches end.
+
+    Parameters
+    ----------
+    path, time, prompt, output, unit, name, provenance
+        As in :func:`shiftgym.data.read_requests`.
+    slot : str or float
+        Slot length.
+    sort : bool
+        Accept rows that are out of order, at the price of a second pass over the file.
+
+    Returns
+    -------
+    Trace
+        Prompt plus output tokens per slot, from the first arrival to the last; carries no request log.
+
+    Raises
+    ------
+    TraceError
+        As :func:`shiftgym.data.read_requests`, and if the slot is longer than the log.
+    """
+    path = Path(path)
+    name = name or path.name.split(".")[0]
+    width = round(parse_duration(slot) * 1e9)
+    columns = {"time": time, "prompt": prompt, "output": output, "unit": unit}
+
+    def batches():  # type: ignore[no-untyped-def]
+        return request_batches(path, **columns)  # type: ignore[arg-type]
+
+    origin = min((int(stamps.min()) for stamps, _, _ in batches()), default=None) if sort else None
+    totals, row, last = np.zeros(1 << 16), 0, None
+    for stamps, prompts, outputs in batches():
+        check_times(name, stamps, row)
+        for field, tokens in (("prompt", prompts), ("output", outputs)):
+            check_tokens(name, field, tokens, row)
+        if not sort:
+            steps = np.diff(stamps, prepend=stamps[0] if last is None else last)
+            if (steps < 0).any():
+                raise unsorted_error(path, time, row + int(np.argmax(steps < 0)))
+        origin = int(stamps[0]) if origin is None else origin
+        last = int(stamps.max()) if last is None else max(last, int(stamps.max()))
+        needed = (last - origin) // width + 1
+        if needed > len(totals):
+            totals = np.concatenate((totals, np.zeros(max(needed - len(totals), len(totals)))))
+        index = (stamps - origin) // width
+        first = int(index.min())
+        sums = np.bincount(index - first, prompts + outputs)
+        totals[first : first + len(sums)] += sums
+        row += len(stamps)
+    if origin is None or last is None:
+        raise TraceError(f"file {path} has a header but no request: it needs at least one row")
+    return slot_trace(name, origin, last, width, totals, provenance or Provenance(source=str(path)))

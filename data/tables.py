@@ -1,0 +1,197 @@
+"""Named columns of CSV, Parquet and JSONL files, whole or batch by batch."""
+
+from __future__ import annotations
+
+import difflib
+import gzip
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.json
+import pyarrow.parquet
+from numpy.typing import NDArray
+
+from .errors import TraceError
+
+BLOCK = 1 << 22  # bytes of text parsed at a time: large enough for full speed, small against the memory
+
+_NANOSECONDS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
+
+
+def file_format(path: Path) -> str:
+    """Return "csv", "parquet" or "jsonl" by the ending, of the file or of what the gzip holds.
+
+    Raises
+    ------
+    TraceError
+        For any other ending, or a file that is missing or empty.
+    """
+    endings = {".csv": "csv", ".parquet": "parquet", ".pq": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+    plain = path.with_suffix("") if path.suffix == ".gz" else path
+    if plain.suffix.lower() not in endings:
+        raise TraceError(
+            f"file {path}: cannot tell its format; use one of {', '.join(endings)} (or .csv.gz, .jsonl.gz)"
+        )
+    if not path.is_file():
+        raise TraceError(f"file {path} does not exist")
+    if path.stat().st_size == 0:
+        raise TraceError(f"file {path} is empty: it needs a header and at least one row")
+    return endings[plain.suffix.lower()]
+
+
+def check_columns(path: Path, found: Sequence[str], wanted: Sequence[str]) -> None:
+    """Raise a TraceError that lists the columns found, and the closest one, when a wanted one is missing."""
+    for name in wanted:
+        if name not in found:
+            lower = {column.lower(): column for column in found}
+            close = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.4)
+            hint = f"; did you mean {lower[close[0]]!r}?" if close else ""
+            raise TraceError(f"file {path} has no column {name!r}{hint} Columns found: {', '.join(found)}")
+
+
+def batches(path: Path, columns: Sequence[str], types: dict[str, Any]) -> Iterator[pa.RecordBatch]:
+    """Yield the named columns of a file, batch by batch, in the order of the rows.
+
+    Parameters
+    ----------
+    path : Path
+        CSV, Parquet or JSONL, the text formats also behind gzip.
+    columns : sequence of str
+        The columns to read; the others are skipped.
+    types : dict of str to pyarrow type
+        Type of each column of a text file; a Parquet file has its own.
+
+    Raises
+    ------
+    TraceError
+        If the file is missing, empty or malformed, or a column is missing.
+    """
+    kind = file_format(path)
+    read = {"csv": _csv_batches, "parquet": _parquet_batches, "jsonl": _jsonl_batches}[kind]
+    try:
+        yield from read(path, list(columns), types)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, EOFError, gzip.BadGzipFile) as error:
+        first = str(error).strip().splitlines()[0]
+        raise TraceError(f"file {path} cannot be read as {kind}: {first}") from error
+
+
+def _csv_batches(path: Path, columns: list[str], types: dict[str, Any]) -> Iterator[pa.RecordBatch]:
+    read = pa.csv.ReadOptions(block_size=BLOCK)
+    # Strings need no type of their own: with one, pyarrow would not read an empty cell as missing.
+    convert = pa.csv.ConvertOptions(column_types=types, strings_can_be_null=True)
+    with pa.csv.open_csv(path, read_options=read, convert_options=convert) as reader:
+        check_columns(path, reader.schema.names, columns)
+    convert.include_columns = columns
+    with pa.csv.open_csv(path, read_options=read, convert_options=convert) as reader:
+        yield from reader
+
+
+def _parquet_batches(path: Path, columns: list[str], types: dict[str, Any]) -> Iterator[pa.RecordBatch]:
+    with pa.parquet.ParquetFile(path) as file:
+        check_columns(path, file.schema_arrow.names, columns)
+        yield from file.iter_batches(columns=columns)
+
+
+def _jsonl_batches(path: Path, columns: list[str], types: dict[str, Any]) -> Iterator[pa.RecordBatch]:
+    open_text = gzip.open if path.suffix == ".gz" else open
+    with open_text(path, "rt", encoding="utf-8") as lines:
+        first = next((line for line in lines if line.strip()), "")
+    try:
+        row = json.loads(first)
+    except json.JSONDecodeError as error:
+        raise TraceError(
+            f"file {path}: its first line is not JSON ({error}); one object a line is expected"
+        ) from None
+    check_columns(path, list(row) if isinstance(row, dict) else [], columns)
+    # a number may be a time of any unit, a text is an ISO stamp: the first row tells
+    schema = [(n, pa.string() if isinstance(row[n], str) else pa.float64()) for n in columns]
+    parse = pa.json.ParseOptions(explicit_schema=pa.schema(schema), unexpected_field_behavior="ignore")
+    with pa.input_stream(path) as stream:  # unpacks a .gz
+        table = pa.json.read_json(stream, parse_options=parse)
+    yield from table.select(columns).to_batches()
+
+
+def nanoseconds(column: pa.Array, unit: str | None, where: str) -> NDArray[np.int64]:
+    """Return times as nanoseconds since 1970-01-01 UTC; a missing one is NaT (the smallest integer).
+
+    Parameters
+    ----------
+    column : pyarrow Array
+        Time stamps, ISO text (with or without a zone; without one it is taken for UTC) or numbers.
+    unit : {"s", "ms", "us", "ns"} or None
+        Unit of numbers, counted from any origin.
+    where : str
+        File and column, for the messages.
+
+    Raises
+    ------
+    TraceError
+        If text is no ISO time, numbers have no unit, or the unit is unknown.
+    """
+    if unit is not None and unit not in _NANOSECONDS:
+        raise TraceError(f"unit {unit!r} of {where}: use one of {', '.join(_NANOSECONDS)}")
+    kind = column.type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        column = _parse_iso(column, where)
+    elif pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        if unit is None:
+            raise TraceError(
+                f"{where} holds numbers ({column[0]}): say what they count with unit='s', 'ms', 'us' or 'ns'"
+            )
+        return _scale(column, _NANOSECONDS[unit])
+    elif not (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
+        raise TraceError(f"{where} has the type {kind}: give time stamps, ISO text or numbers with a unit")
+    column = column.cast(pa.timestamp("ns", getattr(column.type, "tz", None)))
+    stamps: NDArray[np.int64] = (
+        column.cast(pa.int64()).fill_null(np.iinfo(np.int64).min).to_numpy(zero_copy_only=False)
+    )
+    return stamps
+
+
+def _parse_iso(column: pa.Array, where: str) -> pa.Array:
+    present = column.drop_null()
+    zoned = (
+        len(present) > 0
+        and pc.match_substring_regex(present[:1], r":\d.*(Z|[+-]\d{2}(:?\d{2})?)$")[0].as_py()
+    )
+    try:
+        return column.cast(pa.timestamp("ns", "UTC" if zoned else None))
+    except pa.ArrowInvalid as error:
+        raise TraceError(
+            f"{where} holds {error.args[0].splitlines()[0]}: give ISO times such as 2026-01-31 12:00:00.5, the zone "
+            "in all rows or in none, or numbers with unit='s', 'ms', 'us' or 'ns'"
+        ) from None
+
+
+def _scale(column: pa.Array, factor: int) -> NDArray[np.int64]:
+    missing = column.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
+    if pa.types.is_integer(column.type):  # exact, which matters for nanoseconds since 1970
+        values = column.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64) * factor
+    else:
+        floats = np.where(missing, 0.0, column.fill_null(0).to_numpy(zero_copy_only=False))
+        whole = np.floor(floats)  # in two parts: seconds since 1970 times 1e9 exceed the 53 bits of a float
+        values = whole.astype(np.int64) * factor + np.rint((floats - whole) * factor).astype(np.int64)
+    values[missing] = np.iinfo(np.int64).min
+    return values
+
+
+def floats(column: pa.Array, where: str) -> NDArray[np.float64]:
+    """Return numbers as float64, a missing one as NaN.
+
+    Raises
+    ------
+    TraceError
+        If the column does not hold numbers.
+    """
+    if not (
+        pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_null(column.type)
+    ):
+        raise TraceError(f"{where} has the type {column.type}: give numbers")
+    values: NDArray[np.float64] = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    return values
