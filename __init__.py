@@ -1,1 +1,33 @@
-"""shiftgym: real traces replayed under distribution shift, and the policies that decide on them, scored."""
+"""shiftgym: real traces replayed under distribution shift, and the policies that decide on them, scored.
+
+Importing it registers the environments and nothing more; the rooms (``shiftgym.data``, ``shiftgym.envs``,
+``shiftgym.solvers``, ``shiftgym.agents``, ``shiftgym.evaluate``) are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+import gymnasium
+
+__version__ = "0.1.0"
+
+_ROOMS = ("data", "solvers", "envs", "agents", "evaluation", "evaluate")
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _ROOMS:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_ROOMS])
+
+
+gymnasium.register(
+    id="shiftgym/Provisioning-v0",
+    entry_point="shiftgym.envs.provisioning:ProvisioningEnv",
+    vector_entry_point="shiftgym.envs.provisioning:ProvisioningVectorEnv",
+)

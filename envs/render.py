@@ -1,0 +1,83 @@
+"""Pictures of a replay: what happened, what was decided, what the oracle would have done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_BLOCKS = "▁▂▃▄▅▆▇█"
+RENDER_MODES = ["rgb_array", "ansi"]
+
+
+@dataclass
+class Trail:
+    """The steps of one episode so far, one entry per decided value.
+
+    Attributes
+    ----------
+    title : str
+        What is replayed.
+    outcomes, decisions, oracles : list of arrays
+        One entry per step.
+    cost, oracle_cost, violations : float
+        Sums over the episode.
+    """
+
+    title: str
+    outcomes: list[NDArray[np.float64]] = field(default_factory=list)
+    decisions: list[NDArray[np.float64]] = field(default_factory=list)
+    oracles: list[NDArray[np.float64]] = field(default_factory=list)
+    cost: float = 0.0
+    oracle_cost: float = 0.0
+    violations: int = 0
+
+    def add(self, outcome: Any, decision: Any, oracle: Any, info: dict[str, Any]) -> None:
+        """Append one step."""
+        self.outcomes.append(np.atleast_1d(outcome))
+        self.decisions.append(np.atleast_1d(decision))
+        self.oracles.append(np.atleast_1d(oracle))
+        self.cost += float(info["cost"])
+        self.oracle_cost += float(info["oracle_cost"])
+        self.violations += int(info["violation"] > 0)
+
+    def lines(self) -> dict[str, NDArray[np.float64]]:
+        """The three series of the picture by their label."""
+        series = {"outcome": self.outcomes, "decision": self.decisions, "oracle": self.oracles}
+        return {label: np.concatenate(values) if values else np.empty(0) for label, values in series.items()}
+
+    def summary(self) -> str:
+        """Cost, regret and violations so far."""
+        regret = self.cost - self.oracle_cost
+        steps = len(self.outcomes)
+        return f"{steps} steps  cost {self.cost:.4f}  regret {regret:.4f}  violations {self.violations}"
+
+
+def render_text(trail: Trail) -> str:
+    """Three sparklines on one scale, and the sums of the episode."""
+    lines = trail.lines()
+    top = max((values.max() for values in lines.values() if len(values)), default=0.0)
+    rows = [trail.title]
+    for label, values in lines.items():
+        levels = np.clip((values / (top or 1.0) * (len(_BLOCKS) - 1)).round().astype(int), 0, len(_BLOCKS) - 1)
+        rows.append(f"{label:>9} {''.join(_BLOCKS[level] for level in levels)}")
+    return "\n".join([*rows, trail.summary()]) + "\n"
+
+
+def render_array(trail: Trail) -> NDArray[np.uint8]:
+    """The episode as an RGB image, 400 x 800."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # loaded by those who look
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4), dpi=100, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    styles = {"outcome": {"color": "0.6"}, "decision": {"color": "#0072B2"}, "oracle": {"color": "#E69F00", "ls": "--"}}
+    for label, values in trail.lines().items():
+        axes.step(np.arange(len(values)), values, where="post", label=label, **styles[label])
+    axes.set(title=f"{trail.title}\n{trail.summary()}", xlabel="slot", ylabel="share of capacity")
+    axes.legend(loc="upper left", ncols=3, frameon=False)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

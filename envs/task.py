@@ -1,0 +1,248 @@
+"""What an environment replays: the decision points of a (shifted) trace, their observations and their oracle.
+
+The single and the vector environment step through the same :class:`Task`, so what they replay cannot differ.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from ..data import load_trace
+from ..data.errors import ShiftgymError, TraceError
+from ..data.trace import Trace
+from ..solvers.base import DecisionProblem
+from .shifts import Shift, ShiftReport, parse_shift, report_shift
+
+Floats = NDArray[np.float64]
+Observations = NDArray[np.float32]
+Indices = NDArray[np.int64]
+
+
+class ActionError(ShiftgymError):
+    """An action that cannot be executed: wrong shape, NaN or infinite."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where things are in a flat observation: history (oldest first), context, previous decision.
+
+    Attributes
+    ----------
+    lookback, columns : int
+        The history is ``lookback`` readings of ``columns`` outcomes each.
+    context : int
+        Number of features known before the decision.
+    previous : int
+        Width of the previous decision; 0 unless the problem is stateful.
+    """
+
+    lookback: int
+    columns: int
+    context: int
+    previous: int
+
+    @property
+    def size(self) -> int:
+        """Length of an observation."""
+        return self.lookback * self.columns + self.context + self.previous
+
+    def history(self, observations: Any) -> Any:
+        """The history (..., lookback, columns) of observations (..., size), NumPy or torch."""
+        flat = observations[..., : self.lookback * self.columns]
+        return flat.reshape(*flat.shape[:-1], self.lookback, self.columns)
+
+    def rest(self, observations: Any) -> Any:
+        """Everything after the history, (..., context + previous)."""
+        return observations[..., self.lookback * self.columns :]
+
+
+@dataclass(frozen=True)
+class Points:
+    """The decision points of one trace, in the problem's units.
+
+    Attributes
+    ----------
+    readings : array of float32, shape (T, D)
+        What the sensors read, from which histories are cut.
+    context : array of float32, shape (K + stride, C)
+        Features known before each decision.
+    outcomes : array of float64, shape (K, D')
+        What each decision is judged by; a view where points overlap.
+    time : array of float64, shape (K + stride,)
+        Time stamp of each decision in seconds since 1970.
+    shifted : array of float64, shape (K + stride,)
+        1.0 where a shift is active in what is decided.
+    stride : int
+        Decision points from one step to the next.
+    """
+
+    readings: Observations
+    context: Observations
+    outcomes: Floats
+    time: Floats
+    shifted: Floats
+    stride: int
+
+
+class Task(ABC):
+    """A trace, a shift and a decision problem, made into decision points.
+
+    Parameters
+    ----------
+    trace : str or Trace
+        What is replayed: a trace specification such as ``"azure-2023-conv@2s[0.5:]"`` or a trace.
+    shift : str, mapping, Shift or None
+        What distorts it.
+    shift_seed : int
+        Seed of the shift's randomness.
+    reference : str, Trace or None
+        The training trace: everything that is fitted (capacity, scalers) is fitted on it, and the size of a
+        shift is the distance from it. The trace itself, before the shift, by default.
+    lookback : int
+        Length of the history in an observation.
+    """
+
+    problem: DecisionProblem
+    #: Steps after which an episode terminates; None when only the data ends it.
+    episode_steps: int | None = None
+
+    def __init__(
+        self,
+        trace: str | Trace,
+        shift: str | Mapping[str, Any] | Shift | None,
+        shift_seed: int,
+        reference: str | Trace | None,
+        lookback: int,
+    ) -> None:
+        if lookback < 1:
+            raise TraceError(f"lookback is {lookback}: an observation needs at least one past slot")
+        self.source = load_trace(trace) if isinstance(trace, str) else trace
+        if reference is None:
+            self.reference = self.source
+        else:
+            self.reference = load_trace(reference) if isinstance(reference, str) else reference
+        self.lookback = lookback
+        self.problem, self.layout = self._define()
+        self.set_shift(shift, shift_seed)
+
+    @abstractmethod
+    def _define(self) -> tuple[DecisionProblem, Layout]:
+        """The problem and the layout of an observation; what they need is fitted on ``self.reference``."""
+
+    @abstractmethod
+    def _points(self, trace: Trace) -> Points:
+        """Cut a trace into decision points."""
+
+    @abstractmethod
+    def naive_forecast(self, observations: Any) -> Any:
+        """Persistence: the outcomes (B, D) that repeat what the observations (B, size) saw last."""
+
+    def set_shift(self, shift: str | Mapping[str, Any] | Shift | None, seed: int = 0) -> None:
+        """Replay the source under another shift from now on."""
+        self.shift, self.shift_seed = parse_shift(shift), seed
+        self.trace = self.shift.apply(self.source, np.random.default_rng(seed))
+        self.points = self._points(self.trace)
+        readings = self.points.readings
+        windows = np.lib.stride_tricks.sliding_window_view(readings, self.lookback, axis=0)
+        self._history = np.moveaxis(windows, -1, 1)  # (K + stride, lookback, D), a view
+        self.__dict__.pop("shift_report", None)
+        self._solve_oracle()
+
+    def _solve_oracle(self) -> None:
+        """Perfect-information decisions and costs; those of a stateful problem depend on the path."""
+        if not self.problem.stateful:
+            self.oracle_decisions = self.problem.perfect(self.points.outcomes)
+            self.oracle_costs = self.problem.cost(self.points.outcomes, self.oracle_decisions)
+
+    @property
+    def title(self) -> str:
+        """What is replayed, in one line."""
+        distorted = "" if str(self.shift) == "none" else f" under {self.shift}"
+        return f"{self.source.name}{distorted}"
+
+    @cached_property
+    def shift_report(self) -> ShiftReport:
+        """What the shift did to the trace, measured against the reference."""
+        return report_shift(self.shift, self.shift_seed, self.trace, self.reference)
+
+    def __len__(self) -> int:
+        """Number of decision points K."""
+        return len(self.points.outcomes)
+
+    def observe(self, point: Any, previous: Floats | None = None) -> Observations:
+        """Fresh observations of decision points: (size,) of an int, (n, size) of an index array (n,)."""
+        layout = self.layout
+        single = isinstance(point, int)
+        history = self._history[point].reshape((-1,) if single else (len(point), -1))
+        if layout.context + layout.previous == 0:
+            return history.copy() if single else history  # an index array has copied already
+        parts = [history, self.points.context[point]]
+        if layout.previous:
+            assert previous is not None
+            parts.append(np.nan_to_num(np.atleast_1d(previous)).astype(np.float32))
+        return np.concatenate(parts, axis=-1)
+
+    def dataset(self) -> tuple[Observations, Floats]:
+        """Every decision point as a sample: observations (K, size) and outcomes (K, D).
+
+        The previous decision, where it is part of the observation, is the perfect one of the previous point.
+        """
+        points = np.arange(len(self))
+        previous = None
+        if self.layout.previous:
+            before = self.problem.perfect(self.points.outcomes)
+            previous = np.concatenate((np.full_like(before[:1], np.nan), before[:-1]))
+        return self.observe(points, previous), np.array(self.points.outcomes)
+
+    def find_point(self, start: Any) -> int:
+        """Index of a decision point given as index or ISO time.
+
+        Raises
+        ------
+        TraceError
+            If there is no such point.
+        """
+        if isinstance(start, str):
+            stamp = np.datetime64(start, "ns").astype(np.int64) / 1e9
+            point = int(np.searchsorted(self.points.time[: len(self)], stamp - 1e-9))
+            inside = self.points.time[0] <= stamp + 1e-9 and point < len(self)
+        else:
+            point, inside = int(start), 0 <= int(start) < len(self)
+        if not inside:
+            first, last = (np.datetime64(int(t * 1e9), "ns") for t in self.points.time[[0, len(self) - 1]])
+            raise TraceError(
+                f"start={start!r} is outside the window of trace {self.trace.name!r}: give a decision point in "
+                f"[0, {len(self) - 1}] or a time from {first} to {last}"
+            )
+        return point
+
+    def spaces(self) -> tuple[spaces.Box, spaces.Box]:
+        """Observation and action space of one environment."""
+        largest = float(np.finfo(np.float32).max)
+        observation = spaces.Box(-largest, largest, (self.layout.size,), np.float32)
+        low, high = self.problem.low.astype(np.float32), self.problem.high.astype(np.float32)
+        return observation, spaces.Box(low, high, dtype=np.float32)
+
+    def requested(self, action: Any, shape: tuple[int, ...]) -> Floats:
+        """The action as float64, checked; never the caller's own array.
+
+        Raises
+        ------
+        ActionError
+            For another shape, NaN or infinite entries.
+        """
+        decision = np.array(action, dtype=np.float64)
+        if decision.shape != shape:
+            raise ActionError(f"action has shape {decision.shape}, expected {shape}: {action!r}")
+        if not math.isfinite(decision.sum()):
+            raise ActionError(f"action is not finite: {action!r}; give numbers, the environment clips them to the bounds")
+        return decision

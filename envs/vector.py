@@ -1,0 +1,244 @@
+"""The natively batched replay environment: n replays in one step, without a Python loop over them."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from ..data.errors import ShiftgymError
+from .render import RENDER_MODES, Trail, render_array, render_text
+from .replay import Windows
+from .task import Floats, Indices, Observations, Task
+
+Bools = NDArray[np.bool_]
+
+
+class ReplayVectorEnv(VectorEnv[Observations, Any, Any]):
+    """The same replays as ``num_envs`` copies of :class:`ReplayEnv`, row i seeded with ``seed + i``.
+
+    All autoreset modes of Gymnasium and the ``reset_mask`` option are supported. ``options["start"]`` may hold one
+    decision point per row, which is how a whole trace is replayed at once, an episode per row.
+
+    Parameters
+    ----------
+    num_envs : int
+        Number of rows n.
+    autoreset_mode : AutoresetMode or str
+        ``"NextStep"``, ``"SameStep"`` or ``"Disabled"``.
+    render_mode, order, **task
+        As in the single environment; ``render`` draws row 0.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": RENDER_MODES, "render_fps": 4}  # noqa: RUF012
+    task_class: ClassVar[type[Task]]
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        *,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        render_mode: str | None = None,
+        order: str = "sequential",
+        **task: Any,
+    ) -> None:
+        if num_envs < 1:
+            raise ShiftgymError(f"num_envs is {num_envs}: give at least 1")
+        self.num_envs, self.render_mode = num_envs, render_mode
+        self.order = Windows.check_order(order)
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}
+        self.task = self.task_class(**task)
+        self.single_observation_space, self.single_action_space = self.task.spaces()
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        problem = self.task.problem
+        self._shape = (num_envs, problem.decision_dim)
+        self._families = [(f"violation_{family}", family) for family in problem.families]
+        self._horizon = self.task.episode_steps
+        self._point: Indices = np.zeros(num_envs, np.int64)
+        self._stop: Indices = np.full(num_envs, len(self.task))
+        self._steps: Indices = np.zeros(num_envs, np.int64)
+        self._done: Bools = np.zeros(num_envs, bool)
+        self._trail = Trail(self.task.title)
+        self._previous: Floats = np.full(self._shape, np.nan)
+        self._generators: list[np.random.Generator | None] = [None] * num_envs
+        self.last_outcome: Floats = np.full((num_envs, problem.outcome_dim), np.nan)
+        self.last_decision: Floats = np.full(self._shape, np.nan)
+        self.last_oracle: Floats = np.full(self._shape, np.nan)
+
+    # ------------------------------------------------------------------ starting episodes
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observations, dict[str, Any]]:
+        """Start an episode in every row, or in those of ``options["reset_mask"]``."""
+        seeds = self._seeds(seed)
+        options = Windows.check_options(options)
+        mask = self._mask(options.get("reset_mask"))
+        task = self.task
+        if "shift" in options or "shift_seed" in options:
+            task.set_shift(options.get("shift", task.shift), options.get("shift_seed", task.shift_seed))
+        for row in np.flatnonzero(mask):
+            if seeds[row] is not None:
+                self._generators[row] = seeding.np_random(seeds[row])[0]
+        rewound = np.array([value is not None for value in seeds])
+        self._start(mask, rewound, options.get("start"), options.get("length"))
+        return self._observe(), self._blank_info(mask)
+
+    def _seeds(self, seed: int | list[int | None] | None) -> list[int | None]:
+        if seed is None:
+            return [None] * self.num_envs
+        seeds = [seed + row for row in range(self.num_envs)] if isinstance(seed, int | np.integer) else list(seed)
+        if len(seeds) != self.num_envs:
+            raise ShiftgymError(f"seed is a list of {len(seeds)}: give one per row, {self.num_envs}")
+        return seeds
+
+    def _mask(self, mask: Any) -> Bools:
+        if mask is None:
+            return np.ones(self.num_envs, bool)
+        if not (isinstance(mask, np.ndarray) and mask.shape == (self.num_envs,) and mask.dtype == np.bool_):
+            raise ShiftgymError(f"reset_mask is {mask!r}: give a boolean array of shape ({self.num_envs},)")
+        if not mask.any():
+            raise ShiftgymError("reset_mask selects no row: at least one must be True")
+        return mask
+
+    def _start(self, mask: Bools, rewound: Bools, start: Any = None, length: Any = None) -> None:
+        """Put the rows of ``mask`` at the start of an episode."""
+        task = self.task
+        if start is not None:
+            places = np.broadcast_to(np.asarray(start, dtype=object), (self.num_envs,))
+            point = np.array([task.find_point(place) for place in places], np.int64)
+        elif self.order == "random":
+            point = self._point.copy()
+            for row in np.flatnonzero(mask):  # every row has a generator of its own, as single environments have
+                generator = self._generators[row] or seeding.np_random()[0]
+                self._generators[row] = generator
+                point[row] = generator.integers(len(task))
+        else:
+            point = np.where(rewound | (self._point >= len(task)), 0, self._point)
+        self._point = np.where(mask, point, self._point)
+        stop: Any = len(task)
+        if length is not None:
+            stop = np.minimum(stop, point + Windows.check_length(length) * task.points.stride)
+        self._stop = np.where(mask, stop, self._stop)
+        self._steps = np.where(mask, 0, self._steps)
+        self._done = self._done & ~mask
+        self._previous = np.where(mask[:, None], np.nan, self._previous)
+        if mask[0]:
+            self._trail = Trail(task.title)
+
+    def _observe(self) -> Observations:
+        return self.task.observe(self._point, self._previous)
+
+    # ------------------------------------------------------------------ one step of every row
+    def step(self, actions: NDArray[Any]) -> tuple[Observations, Floats, Bools, Bools, dict[str, Any]]:
+        """Execute one decision per row.
+
+        Raises
+        ------
+        ActionError
+            For actions of another shape, or not finite.
+        ShiftgymError
+            With autoreset disabled, when a row's episode is over and it was not reset.
+        """
+        requested = self.task.requested(actions, self._shape)
+        waking = self._done
+        restart = bool(waking.any())
+        if restart and self.autoreset_mode is AutoresetMode.DISABLED:
+            raise ShiftgymError("autoreset is disabled and an episode is over: reset(options={'reset_mask': done}) first")
+        if restart:  # next-step mode: these rows spend the step on starting a new episode
+            self._start(waking, np.zeros(self.num_envs, bool))
+        info, cost = self._settle(requested)
+        moved = ~waking if restart else None
+        stride = self.task.points.stride
+        self._point = self._point + (stride if moved is None else stride * moved)
+        self._steps = self._steps + (1 if moved is None else moved)
+        terminated = self._steps == self._horizon if self._horizon else np.zeros(self.num_envs, bool)
+        truncated = (self._point >= self._stop) & ~terminated
+        if moved is not None:
+            blank = self._blank_info(waking)
+            info = {key: np.where(moved, values, blank[key]) for key, values in info.items()}
+            self._previous[waking] = np.nan
+            cost, terminated, truncated = cost * moved, terminated & moved, truncated & moved
+        if self.render_mode is not None and not waking[0]:
+            first = {key: values[0] for key, values in info.items()}
+            self._trail.add(self.last_outcome[0], self.last_decision[0], self.last_oracle[0], first)
+        self._done = terminated | truncated
+        observations = self._observe()
+        info = _with_masks(info, self.num_envs)
+        if self.autoreset_mode is AutoresetMode.SAME_STEP and self._done.any():
+            observations, info = self._restart_now(observations, info)
+        return observations, -cost, terminated, truncated, info
+
+    def _settle(self, requested: Floats) -> tuple[dict[str, Any], Floats]:
+        """Costs, violations and the oracle of one decision per row."""
+        task, points, point = self.task, self.task.points, self._point
+        problem = task.problem
+        decision = problem.project(requested)
+        outcome = points.outcomes[point]
+        cost = problem.cost(outcome, decision, self._previous)
+        if problem.stateful:
+            oracle = problem.perfect(outcome, self._previous)
+            oracle_cost = problem.cost(outcome, oracle, self._previous)
+        else:
+            oracle, oracle_cost = task.oracle_decisions[point], task.oracle_costs[point]
+        magnitudes = problem.excess(requested) | problem.shortfall(outcome, decision)
+        info: dict[str, Any] = {"cost": cost, "oracle_cost": oracle_cost, "regret": cost - oracle_cost}
+        first, *others = (magnitude > 0 for magnitude in magnitudes.values())
+        for violated in others:
+            first |= violated
+        info["violation"] = first.astype(np.float64)
+        info.update((key, magnitudes[family]) for key, family in self._families)
+        info["step_time"], info["shifted"] = points.time[point], points.shifted[point]
+        self.last_outcome, self.last_decision, self.last_oracle = outcome, decision, oracle
+        self._previous = decision.copy() if problem.stateful else self._previous
+        return info, cost
+
+    def _restart_now(self, final: Observations, info: dict[str, Any]) -> tuple[Observations, dict[str, Any]]:
+        """Same-step mode: keep what ended in ``final_obs`` and ``final_info``, and show the new episode."""
+        done = self._done
+        keys = [key for key in info if not key.startswith("_")]
+        blank = np.zeros(self.num_envs)
+        final_info = _with_masks({key: np.where(done, info[key], blank) for key in keys}, self.num_envs, done)
+        self._start(done, np.zeros(self.num_envs, bool))
+        fresh = self._blank_info(done)
+        info = _with_masks({key: np.where(done, fresh[key], info[key]) for key in keys}, self.num_envs)
+        info["final_obs"] = np.full(self.num_envs, None, dtype=object)
+        for row in np.flatnonzero(done):
+            info["final_obs"][row] = final[row]
+        info["final_info"] = final_info
+        info["_final_obs"], info["_final_info"] = done.copy(), done.copy()
+        self._done = np.zeros(self.num_envs, bool)
+        return self._observe(), info
+
+    def _blank_info(self, mask: Bools) -> dict[str, Any]:
+        """The info of a reset: nothing has happened yet in the rows of ``mask``; zeros elsewhere."""
+        keys = ["cost", "oracle_cost", "regret", "violation", *(key for key, _ in self._families)]
+        info: dict[str, Any] = {key: np.zeros(self.num_envs) for key in keys}
+        points = self.task.points
+        info["step_time"] = np.where(mask, points.time[self._point], 0.0)
+        info["shifted"] = np.where(mask, points.shifted[self._point], 0.0)
+        return _with_masks(info, self.num_envs, mask)
+
+    # ------------------------------------------------------------------ looking
+    def upcoming_outcomes(self) -> Floats:
+        """The outcomes (n, D) that the next decisions will be judged by: for clairvoyant agents only."""
+        last = len(self.task) - 1
+        return np.array(self.task.points.outcomes[np.minimum(self._point, last)])
+
+    def render(self) -> Any:
+        """Draw row 0: an RGB array, or text with ``render_mode="ansi"``; a tuple of one, as Gymnasium asks."""
+        if self.render_mode is None:
+            return None
+        return ((render_array if self.render_mode == "rgb_array" else render_text)(self._trail),)
+
+
+def _with_masks(info: dict[str, Any], rows: int, mask: Bools | None = None) -> dict[str, Any]:
+    """Add Gymnasium's ``_key`` masks, which say for which rows a key holds."""
+    masks = np.empty((len(info), rows), bool)
+    masks[:] = True if mask is None else mask
+    return info | {f"_{key}": row for key, row in zip(info, masks, strict=True)}

@@ -1,0 +1,153 @@
+"""The decision problem: what a decision costs, which is best, and how the best one moves with the scenarios."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.errors import ShiftgymError
+from .arrays import Array, namespace
+
+
+class ProblemError(ShiftgymError):
+    """A decision problem, or scenarios for it, that cannot be solved as given."""
+
+
+class Adjoint(NamedTuple):
+    """What one adjoint solve yields for a downstream loss F with gradient g = dF/dz*.
+
+    Attributes
+    ----------
+    multiplier : array, shape (B, d)
+        u, the solution of K' u = g with the KKT matrix K of the scenario problem.
+    scenarios : array, shape (B, M, D)
+        dF/dy_m, through which reparameterised samples receive their gradient.
+    score : array, shape (B, M)
+        w_m = -u' df/dz(y_m, z*), the weights of the score-function estimator
+        dF/dtheta = d/dtheta mean_m[ stop_gradient(w_m) log p_theta(y_m | x) ].
+    """
+
+    multiplier: Array
+    scenarios: Array
+    score: Array
+
+
+class DecisionProblem(ABC):
+    """min_z mean_m f(y_m, z) over a feasible set, with f convex or at least exactly solvable.
+
+    Arrays are NumPy or torch, in and out of the same kind; leading axes are batched everywhere.
+
+    | symbol | here |
+    |---|---|
+    | y | ``outcomes``, shape (..., D) |
+    | y_1..y_M | ``scenarios``, shape (B, M, D) |
+    | z | ``decisions``, shape (..., d) |
+    | f(y, z) | :meth:`cost` |
+    | z*(x) | :meth:`solve` |
+
+    Attributes
+    ----------
+    outcome_dim, decision_dim : int
+        D and d.
+    low, high : array of float64, shape (d,)
+        The box that contains every feasible decision.
+    hard_families : tuple of str
+        Constraints on the decision alone; a request that breaks one is measured, its projection executed.
+    soft_families : tuple of str
+        Constraints that an outcome can break after the decision.
+    units : dict of str to str
+        Unit of the magnitude of each family.
+    stateful : bool
+        Whether the cost depends on the previous decision.
+    """
+
+    outcome_dim: int
+    decision_dim: int
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    hard_families: tuple[str, ...] = ()
+    soft_families: tuple[str, ...] = ()
+    units: dict[str, str]
+    stateful: bool = False
+    #: Magnitudes below this count as satisfied.
+    tolerance: float = 1e-6
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """All constraint families, hard ones first."""
+        return self.hard_families + self.soft_families
+
+    @abstractmethod
+    def cost(self, outcomes: Array, decisions: Array, previous: Array | None = None) -> Array:
+        """f(y, z), shape (...), for outcomes (..., D) and feasible decisions (..., d).
+
+        ``previous`` is the decision executed one step earlier, NaN where there is none.
+        """
+
+    @abstractmethod
+    def perfect(self, outcomes: Array, previous: Array | None = None) -> Array:
+        """Perfect-information decisions (..., d) for known outcomes (..., D)."""
+
+    @abstractmethod
+    def solve(self, scenarios: Array, weights: Array | None = None) -> Array:
+        """Exact minimisers (B, d) of the weighted scenario average, for scenarios (B, M, D).
+
+        Raises
+        ------
+        ProblemError
+            For NaN or infinite scenarios, or shapes that do not fit.
+        """
+
+    @abstractmethod
+    def adjoint(
+        self, scenarios: Array, decisions: Array, cotangent: Array, weights: Array | None = None
+    ) -> Adjoint:
+        """Both gradient estimators at ``decisions = solve(scenarios)``, for ``cotangent`` = dF/dz* (B, d)."""
+
+    @abstractmethod
+    def project(self, decisions: Array) -> Array:
+        """Nearest feasible decisions."""
+
+    @abstractmethod
+    def excess(self, decisions: Array) -> dict[str, Array]:
+        """Magnitude (...) by which a requested decision breaks each hard family; 0 where satisfied."""
+
+    @abstractmethod
+    def shortfall(self, outcomes: Array, decisions: Array) -> dict[str, Array]:
+        """Magnitude (...) by which an executed decision breaks each soft family under the outcome."""
+
+    def violations(self, outcomes: Array, decisions: Array) -> dict[str, Array]:
+        """Every family's magnitude (...): hard ones of the request, soft ones of its projection."""
+        return {**self.excess(decisions), **self.shortfall(outcomes, self.project(decisions))}
+
+    def check_scenarios(self, scenarios: Array, weights: Array | None) -> None:
+        """Raise :class:`ProblemError` unless scenarios are (B, M, D), finite, and weights (B, M), not negative."""
+        name, shape = type(self).__name__, tuple(scenarios.shape)
+        if len(shape) != 3 or shape[2] != self.outcome_dim or 0 in shape[1:]:
+            raise ProblemError(
+                f"scenarios of {name} have shape {shape}; give (contexts, scenarios >= 1, {self.outcome_dim})"
+            )
+        xp = namespace(scenarios)
+        finite = xp.isfinite(scenarios)
+        if not bool(xp.all(finite)):
+            place = [int(axis[0]) for axis in xp.nonzero(~finite)]
+            raise ProblemError(
+                f"scenarios of {name} are {float(scenarios[tuple(place)])} at [context, scenario, column] = {place}: "
+                "remove or repair them before solving"
+            )
+        if weights is not None:
+            if tuple(weights.shape) != shape[:2]:
+                raise ProblemError(f"weights of {name} have shape {tuple(weights.shape)}; give {shape[:2]}")
+            if bool(xp.any(weights < 0)) or not bool(xp.all(weights.sum(-1) > 0)):
+                raise ProblemError(f"weights of {name} must not be negative, and positive in sum per context")
+
+    def box(self, like: Array) -> tuple[Array, Array]:
+        """``low`` and ``high`` as arrays of the kind, dtype and device of ``like``."""
+        if isinstance(like, np.ndarray):
+            return self.low, self.high
+        xp = namespace(like)
+        kind = {"dtype": like.dtype, "device": like.device}
+        return xp.asarray(self.low, **kind), xp.asarray(self.high, **kind)
