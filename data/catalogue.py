@@ -32,7 +32,7 @@ class PublicFile:
     bytes : int
         Length of the public file; 0 when unknown.
     derive : str
-        Function of :mod:`shiftgym.data.derive` that makes the file from the public one; empty for a copy.
+        Module of this package whose ``derive`` makes the file from the public one; empty for a copy.
     sha256_derived : tuple of str
         Checksums of known results of ``derive``.
     """

@@ -44,7 +44,7 @@ def explain_full_disk(path: str | os.PathLike[str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str], mode: str = "w", encoding: str = "utf-8") -> Iterator[IO[Any]]:
-    """Open a temporary file that takes the place of ``path`` when the block ends without an error.
+    r"""Open a temporary file that takes the place of ``path`` when the block ends without an error.
 
     The temporary file lies in the same folder (a rename across file systems is not atomic), is flushed to the
     disk before the rename, and is removed on any error, Ctrl-C included. The folder is made when missing.
@@ -54,7 +54,7 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "w", encoding: str = 
     path : path
         The file to write or replace.
     mode : {"w", "wb"}
-        Text (``\\n`` line ends everywhere) or bytes. Libraries that want a path use ``handle.name``.
+        Text (``\n`` line ends everywhere) or bytes. Libraries that want a path use ``handle.name``.
     encoding : str
         Of the text.
 

@@ -28,7 +28,7 @@ def request_batches(
     Missing values come as NaT and NaN; nothing is checked but the columns and their types.
     """
     columns = [time, prompt] + ([output] if output else [])
-    # Text is parsed later: a type guessed from the first rows would fail at the first stamp without a fraction.
+    # Stamps are parsed later: a type guessed from the first rows fails at the first one without a fraction.
     kind = pa.string() if unit is None else pa.int64() if unit == "ns" else pa.float64()
     types = {time: kind, prompt: pa.float64()} | ({output: pa.float64()} if output else {})
     for batch in batches(path, columns, types):
@@ -80,9 +80,9 @@ def read_requests(
     Raises
     ------
     TraceError
-        If the file is missing, empty or malformed, a column is missing or renamed (the message lists those found
-        and the closest one), times are missing, unsorted or without unit, tokens are NaN or negative. Rows count
-        from 0, the header left out.
+        If the file is missing, empty or malformed, a column is missing or renamed (the message lists those
+        found and the closest one), times are missing, unsorted or without unit, tokens are NaN or negative.
+        Rows count from 0, the header left out.
     """
     path = Path(path)
     parts = list(request_batches(path, time=time, prompt=prompt, output=output, unit=unit))
@@ -124,8 +124,9 @@ def read_series(path: str | os.PathLike[str], info: TraceInfo) -> Trace:
     Returns
     -------
     Trace
-        The sum of the outcome columns, scaled from their rate to one slot and, where some requests have unknown
-        lengths, up to all requests. A slot without any request is zero, be it quiet or an outage of the log.
+        The sum of the outcome columns, scaled from their rate to one slot and, where some requests have
+        unknown lengths, up to all requests. A slot without any request is zero, be it quiet or an outage of
+        the log.
 
     Raises
     ------

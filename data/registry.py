@@ -24,7 +24,7 @@ _own: dict[str, Loader] = {}
 
 
 def list_traces() -> list[str]:
-    """Return the names that :func:`load_trace` knows: real traces, their synthetic stand-ins, registered ones."""
+    """Return the names that :func:`load_trace` knows: real traces, their stand-ins, registered ones."""
     return [*catalogue(), *(SYNTHETIC + name for name in catalogue()), *_own]
 
 
@@ -105,19 +105,20 @@ def load_trace(
     Parameters
     ----------
     spec : str
-        ``NAME[@SLOT][\[START:STOP\]]``, such as ``"azure-2023-conv@2s[:0.5]"``; NAME from :func:`list_traces`, or
-        ``file:PATH?time=COLUMN&prompt=COLUMN&output=COLUMN`` for a request log of your own.
+        ``NAME[@SLOT][\[START:STOP\]]``, such as ``"azure-2023-conv@2s[:0.5]"``; NAME from
+        :func:`list_traces`, or ``file:PATH?time=COLUMN&prompt=COLUMN&output=COLUMN`` for a request log of
+        your own.
     slot : str or float, optional
-        Slot length; the text may hold it instead. By default 2 s for requests, the native slot of a series. The
-        slot of a series must be a multiple of its native one.
+        Slot length; the text may hold it instead. By default 2 s for requests, the native slot of a series.
+        The slot of a series must be a multiple of its native one.
     window : pair, optional
         Start and stop as in :meth:`Trace.window`; the text may hold them instead.
 
     Returns
     -------
     Trace
-        Total tokens (or requests, see the unit) per slot. A trace of two days or more has its hour of the day as
-        context, one of two weeks or more its day of the week too, unless it brings a context of its own.
+        Total tokens (or requests, see the unit) per slot. A trace of two days or more has its hour of the day
+        as context, one of two weeks or more its day of the week too, unless it brings a context of its own.
 
     Raises
     ------
@@ -214,8 +215,14 @@ def _read_file(name: str, mtime: int) -> RequestLog:
     from .loaders import read_requests
 
     path, options = parse_file(name)
-    sort = options.pop("sort", "false").lower() in ("true", "1", "yes")
-    return read_requests(Path(path).expanduser(), **options, sort=sort)
+    return read_requests(
+        Path(path).expanduser(),
+        time=options["time"],
+        prompt=options["prompt"],
+        output=options.get("output"),
+        unit=options.get("unit"),
+        sort=options.get("sort", "false") == "true",
+    )
 
 
 @functools.lru_cache(maxsize=32)

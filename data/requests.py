@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import TraceError
-from .trace import Provenance, Trace, _frozen, format_duration, parse_duration
+from .trace import Provenance, Trace, _frozen, format_duration, parse_duration, to_stamp
 
 
 def check_times(name: str, nanoseconds: NDArray[np.int64], row: int = 0) -> None:
@@ -21,13 +21,13 @@ def check_times(name: str, nanoseconds: NDArray[np.int64], row: int = 0) -> None
 
 
 def check_tokens(name: str, field: str, tokens: NDArray[np.float64], row: int = 0) -> None:
-    """Raise a TraceError for counts that are NaN, infinite or negative; ``row`` is the number of the first one."""
+    """Raise a TraceError for NaN, infinite or negative counts; ``row`` is the number of the first one."""
     bad = ~(np.isfinite(tokens) & (tokens >= 0))
     if bad.any():
         first = int(np.argmax(bad))
         raise TraceError(
-            f"{field} tokens of request log {name!r} are {tokens[first]} at row {row + first} ({bad.sum()} such "
-            "rows): token counts must be finite and not negative; drop or mend these rows"
+            f"{field} tokens of request log {name!r} are {tokens[first]} at row {row + first} "
+            f"({bad.sum()} such rows): token counts must be finite and not negative; drop or mend these rows"
         )
 
 
@@ -60,7 +60,7 @@ def slot_trace(
         )
     return Trace(
         name=name,
-        time=np.datetime64(origin, "ns") + np.arange(count) * np.timedelta64(width, "ns"),
+        time=to_stamp(origin) + np.arange(count) * np.timedelta64(width, "ns"),
         outcome=tokens[:count],
         slot=width / 1e9,
         outcome_names=("tokens",),
@@ -95,7 +95,7 @@ class RequestLog:
     time: NDArray[np.datetime64]
     prompt: NDArray[np.float64]
     output: NDArray[np.float64]
-    provenance: Provenance = Provenance()
+    provenance: Provenance = field(default_factory=Provenance)
 
     def __post_init__(self) -> None:
         for name, dtype in (("time", "datetime64[ns]"), ("prompt", np.float64), ("output", np.float64)):
@@ -122,7 +122,7 @@ class RequestLog:
         return len(self.time)
 
     def between(self, start: np.datetime64, stop: np.datetime64) -> RequestLog | None:
-        """Return the requests that arrive from ``start`` up to, not including, ``stop``; None in a silence."""
+        """Return the requests that arrive from ``start`` to just before ``stop``; None in a silence."""
         first, last = np.searchsorted(self.time, np.array([start, stop], "datetime64[ns]"))
         if first >= last:
             return None
@@ -157,12 +157,15 @@ class RequestLog:
             If the slot is longer than the log.
         """
         width = round(parse_duration(slot) * 1e9)
-        origin = np.datetime64(self.time[0] if start is None else start, "ns")
-        end = np.datetime64(self.time[-1] if stop is None else stop, "ns")
+        origin = to_stamp(self.time[0] if start is None else start)
+        end = to_stamp(self.time[-1] if stop is None else stop)
         count = int((end - origin).astype(np.int64) // width)
         index = (self.time - origin).astype(np.int64) // width
         inside = (index >= 0) & (index < count)
-        tokens = np.bincount(index[inside], (self.prompt + self.output)[inside], minlength=max(count, 0))
+        weights = (self.prompt + self.output)[inside]
+        tokens = np.bincount(index[inside], weights, max(count, 0)).astype(
+            np.float64
+        )  # int when none is inside
         first, last = int(origin.astype(np.int64)), int(end.astype(np.int64))
         trace = slot_trace(self.name, first, last, width, tokens, self.provenance)
         return trace.replace(requests=self)

@@ -1,7 +1,7 @@
 r"""The text form of a trace: ``NAME[@SLOT][\[START:STOP\]]``.
 
-It is the one form used by environments, suites and the command line, for instance ``azure-2023-conv@2s[:0.5]``
-or ``file:log.csv?time=when&prompt=tokens_in@10s``.
+It is the one form used by environments, suites and the command line, for instance
+``azure-2023-conv@2s[:0.5]`` or ``file:log.csv?time=when&prompt=tokens_in@10s``.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _is_place(text: str) -> bool:
 
 
 def parse_place(text: str) -> Place:
-    """Return a place in a trace: an integer is a slot index, ``.`` or an exponent makes a fraction, else ISO time."""
+    """Return a place: an integer is a slot index, a ``.`` or exponent makes a fraction, else ISO time."""
     text = text.strip()
     if not text:
         return None
@@ -80,8 +80,8 @@ def _parse_window(text: str, spec: str) -> tuple[Place, Place]:
     ]
     if len(fits) != 1:
         raise TraceError(
-            f"window [{text}] of trace {spec!r} is not START:STOP: give slot indices (100), fractions (0.5) or "
-            "ISO times (2023-11-16T18:20) around one colon; either may be left out"
+            f"window [{text}] of trace {spec!r} is not START:STOP: give slot indices (100), fractions (0.5) "
+            "or ISO times (2023-11-16T18:20) around one colon; either may be left out"
         )
     return parse_place(fits[0][0]), parse_place(fits[0][1])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
@@ -52,14 +53,10 @@ def stream_slots(
     path = Path(path)
     name = name or path.name.split(".")[0]
     width = round(parse_duration(slot) * 1e9)
-    columns = {"time": time, "prompt": prompt, "output": output, "unit": unit}
-
-    def batches():  # type: ignore[no-untyped-def]
-        return request_batches(path, **columns)  # type: ignore[arg-type]
-
-    origin = min((int(stamps.min()) for stamps, _, _ in batches()), default=None) if sort else None
+    read = functools.partial(request_batches, path, time=time, prompt=prompt, output=output, unit=unit)
+    origin = min((int(stamps.min()) for stamps, _, _ in read()), default=None) if sort else None
     totals, row, last = np.zeros(1 << 16), 0, None
-    for stamps, prompts, outputs in batches():
+    for stamps, prompts, outputs in read():
         check_times(name, stamps, row)
         for field, tokens in (("prompt", prompts), ("output", outputs)):
             check_tokens(name, field, tokens, row)

@@ -164,19 +164,20 @@ def _parse_iso(column: pa.Array, where: str) -> pa.Array:
         return column.cast(pa.timestamp("ns", "UTC" if zoned else None))
     except pa.ArrowInvalid as error:
         raise TraceError(
-            f"{where} holds {error.args[0].splitlines()[0]}: give ISO times such as 2026-01-31 12:00:00.5, the zone "
-            "in all rows or in none, or numbers with unit='s', 'ms', 'us' or 'ns'"
+            f"{where} holds {error.args[0].splitlines()[0]}: give ISO times such as 2026-01-31 12:00:00.5, "
+            "the zone in all rows or in none, or numbers with unit='s', 'ms', 'us' or 'ns'"
         ) from None
 
 
 def _scale(column: pa.Array, factor: int) -> NDArray[np.int64]:
     missing = column.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
     if pa.types.is_integer(column.type):  # exact, which matters for nanoseconds since 1970
-        values = column.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64) * factor
+        numbers: NDArray[np.int64] = column.fill_null(0).cast(pa.int64()).to_numpy(zero_copy_only=False)
+        values = numbers * factor
     else:
-        floats = np.where(missing, 0.0, column.fill_null(0).to_numpy(zero_copy_only=False))
-        whole = np.floor(floats)  # in two parts: seconds since 1970 times 1e9 exceed the 53 bits of a float
-        values = whole.astype(np.int64) * factor + np.rint((floats - whole) * factor).astype(np.int64)
+        decimals = np.where(missing, 0.0, column.fill_null(0).to_numpy(zero_copy_only=False))
+        whole = np.floor(decimals)  # in two parts: seconds since 1970 times 1e9 exceed the 53 bits of a float
+        values = whole.astype(np.int64) * factor + np.rint((decimals - whole) * factor).astype(np.int64)
     values[missing] = np.iinfo(np.int64).min
     return values
 

@@ -6,7 +6,7 @@ import dataclasses
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -78,6 +78,11 @@ class Provenance:
     history: tuple[str, ...] = ()
 
 
+def to_stamp(value: str | int | np.datetime64) -> np.datetime64:
+    """Return a time with nanoseconds, from ISO text, nanoseconds since 1970 or another unit."""
+    return cast(np.datetime64, np.asarray(value).astype("datetime64[ns]")[()])
+
+
 def _frozen(values: ArrayLike, dtype: Any) -> NDArray[Any]:
     array = np.array(values, dtype=dtype)
     array.setflags(write=False)
@@ -141,9 +146,10 @@ class Trace:
     context: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
     context_names: tuple[str, ...] = ()
     context_units: tuple[str, ...] = ()
-    observed: NDArray[np.float64] | None = None
+    # None stands for the default; __post_init__ fills it in, so that readers never see it
+    observed: NDArray[np.float64] = None  # type: ignore[assignment]
     outcome_low: float = -np.inf
-    shifted: NDArray[np.bool_] | None = None
+    shifted: NDArray[np.bool_] = None  # type: ignore[assignment]
     provenance: Provenance = Provenance()
     requests: RequestLog | None = None
 
@@ -173,8 +179,8 @@ class Trace:
         shapes = {
             "time": (self.time.shape, (length,)),
             "context": (self.context.shape, (length, len(self.context_names))),
-            "observed": (np.shape(self.observed), (length, width)),
-            "shifted": (np.shape(self.shifted), (length,)),
+            "observed": (self.observed.shape, (length, width)),
+            "shifted": (self.shifted.shape, (length,)),
             "outcome_names": ((len(self.outcome_names),), (width,)),
             "outcome_units": ((len(self.outcome_units),), (width,)),
             "context_units": ((len(self.context_units),), (len(self.context_names),)),
@@ -187,15 +193,17 @@ class Trace:
             if bad.any():
                 row, column = np.argwhere(bad)[0]
                 raise TraceError(
-                    f"{name} of trace {self.name!r} is {getattr(self, name)[row, column]} at {self.time[row]} "
-                    f"(row {row}, column {column}; {bad.sum()} in all): fill or cut these slots before replaying"
+                    f"{name} of trace {self.name!r} is {getattr(self, name)[row, column]} at "
+                    f"{self.time[row]} (row {row}, column {column}; {bad.sum()} in all): fill or cut these "
+                    "slots before replaying"
                 )
         low = self.outcome < self.outcome_low
         if low.any():
             row, column = np.argwhere(low)[0]
             raise TraceError(
-                f"outcome {self.outcome_names[column]!r} of trace {self.name!r} is {self.outcome[row, column]} at "
-                f"{self.time[row]}, under its smallest sensible value {self.outcome_low}: mend the source"
+                f"outcome {self.outcome_names[column]!r} of trace {self.name!r} is "
+                f"{self.outcome[row, column]} at {self.time[row]}, under its smallest sensible value "
+                f"{self.outcome_low}: mend the source"
             )
         self._check_time()
 
@@ -220,7 +228,8 @@ class Trace:
                     "fill the gap or split the trace; use UTC across clock changes",
                 )
             raise TraceError(
-                f"time of trace {self.name!r} is {what} at row {row + 1} ({here} -> {there}, slot {self.slot} s): {fix}"
+                f"time of trace {self.name!r} is {what} at row {row + 1} ({here} -> {there}, "
+                f"slot {self.slot} s): {fix}"
             )
 
     def __len__(self) -> int:
@@ -260,24 +269,30 @@ class Trace:
         else:
             try:
                 # numpy warns about a zone; all times are UTC here, so a Z says nothing new
-                stamp = np.datetime64(place.removesuffix("Z") if isinstance(place, str) else place, "ns")
+                stamp = to_stamp(place.removesuffix("Z") if isinstance(place, str) else place)
             except ValueError as error:
                 raise TraceError(f"place {place!r} in trace {self.name!r} is no ISO time: {error}") from None
+            if np.isnat(stamp):
+                raise TraceError(
+                    f"place {place!r} in trace {self.name!r} is no time: give one such as 2026-01-31"
+                )
             index = int(np.ceil((stamp - self.time[0]) / np.timedelta64(round(self.slot * 1e9), "ns")))
         if not 0 <= index <= len(self):
             raise TraceError(
-                f"place {place!r} is outside trace {self.name!r}, which has {len(self)} slots from {self.time[0]} "
-                f"to {self.time[-1]}: give an index in [0, {len(self)}], a fraction in [0, 1] or a time in that span"
+                f"place {place!r} is outside trace {self.name!r}, which has {len(self)} slots from "
+                f"{self.time[0]} to {self.time[-1]}: give an index in [0, {len(self)}], a fraction in [0, 1] "
+                "or a time in that span"
             )
         return index
 
     def window(self, start: float | int | str | None = None, stop: float | int | str | None = None) -> Trace:
-        """Return the slots from ``start`` up to, not including, ``stop`` (see :meth:`index` for their forms)."""
+        """Return the slots from ``start`` to just before ``stop`` (see :meth:`index` for their forms)."""
         first = 0 if start is None else self.index(start)
         last = len(self) if stop is None else self.index(stop)
         if first >= last:
             raise TraceError(
-                f"window [{start}:{stop}] of trace {self.name!r} is empty (slots {first} to {last} of {len(self)})"
+                f"window [{start}:{stop}] of trace {self.name!r} is empty (slots {first} to {last} of "
+                f"{len(self)}): let it start before it stops"
             )
         if (first, last) == (0, len(self)):
             return self
@@ -286,8 +301,6 @@ class Trace:
         if requests is not None:
             end = self.time[last - 1] + np.timedelta64(round(self.slot * 1e9), "ns")
             requests = requests.between(self.time[first], end)
-        assert self.observed is not None
-        assert self.shifted is not None
         return self.replace(
             note=f"window {first}:{last}",
             name=f"{self.name}[{first}:{last}]",
@@ -317,12 +330,14 @@ class Trace:
         step = round(seconds / self.slot)
         if step < 1 or round(step * self.slot * 1e9) != round(seconds * 1e9):
             raise TraceError(
-                f"slot: {slot!r} is not a multiple of {format_duration(self.slot)}, the slot of trace {self.name!r}"
+                f"slot: {slot!r} is not a multiple of {format_duration(self.slot)}, the slot of trace "
+                f"{self.name!r}"
             )
         count = len(self) // step
         if count < 1:
             raise TraceError(
-                f"slot: {slot!r} is longer than trace {self.name!r} ({format_duration(self.duration)}): use a shorter one"
+                f"slot: {slot!r} is longer than trace {self.name!r} ({format_duration(self.duration)}): "
+                "use a shorter one"
             )
         if step == 1:
             return self
@@ -330,8 +345,6 @@ class Trace:
         def pieces(values: NDArray[Any]) -> NDArray[Any]:
             return values[: count * step].reshape(count, step, *values.shape[1:])
 
-        assert self.observed is not None
-        assert self.shifted is not None
         old, new = format_duration(self.slot), format_duration(step * self.slot)
         return self.replace(
             note=f"slots of {new}",
