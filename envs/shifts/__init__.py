@@ -1,9 +1,11 @@
 """Distribution shifts: seeded, composable, with one text form; one file per family."""
 
-from . import corruption, marginal
+from . import corruption, marginal, temporal, mixture, swap, resampling  # noqa: F401, I001 - registers, in order of listing
 from .base import ArrayShift, Compose, Scene, Shift, SingleShift, TraceShift, compose
 from .parameters import Parameter, ShiftError, parameter
 from .registry import describe_shifts, list_shifts, make_shift, parse_shift, register, severity_sweep
+from .report import ShiftReport, report_shift
+from .resampling import tilt_weights
 
 __all__ = [
     "ArrayShift",
@@ -12,16 +14,17 @@ __all__ = [
     "Scene",
     "Shift",
     "ShiftError",
+    "ShiftReport",
     "SingleShift",
     "TraceShift",
     "compose",
-    "corruption",
     "describe_shifts",
     "list_shifts",
     "make_shift",
-    "marginal",
     "parameter",
     "parse_shift",
     "register",
+    "report_shift",
     "severity_sweep",
+    "tilt_weights",
 ]

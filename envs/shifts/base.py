@@ -240,7 +240,7 @@ class SingleShift(Shift):
         changed = self.effective().transform(trace, rng)
         past = slice(0, self.first(trace))
         active = np.ones(len(changed), bool)
-        active[past] = trace.shifted[past][: len(changed)] if trace.shifted is not None else False
+        active[past] = trace.shifted[past][: len(changed)]
         arrays: dict[str, Any] = {}
         if past.stop > 0:
             for channel in ("outcome", "observed", "context"):
@@ -300,7 +300,6 @@ class ArrayShift(SingleShift):
 
         changes: dict[str, Any] = {self.channel: run(reference)}
         if self.channel == "outcome":
-            assert trace.observed is not None
             same = np.array_equal(trace.observed, trace.outcome)
             changes["observed"] = changes["outcome"] if same else run(trace.observed)
         requests = trace.requests if self.channel == "context" else None  # else they no longer add up
