@@ -71,7 +71,13 @@ class ProvisioningTask(Task):
             raise TraceError(f"reference {self.reference.name!r} has no workload at all: set capacity")
         problem = Provisioning(horizon=self.horizon, **self._constants)
         previous = self.horizon if problem.stateful else 0
-        return problem, Layout(self.lookback, 1, self.source.context.shape[1], previous)
+        return problem, Layout(
+            lookback=self.lookback,
+            columns=1,
+            context=self.source.context.shape[1],
+            previous=previous,
+            naive=(self.lookback - 1,) * self.horizon,
+        )
 
     def _points(self, trace: Trace) -> Points:
         count = len(trace) - self.lookback - self.horizon + 1
@@ -100,11 +106,6 @@ class ProvisioningTask(Task):
             shifted=beyond(shifted.astype(np.float64)),
             stride=self.horizon,
         )
-
-    def naive_forecast(self, observations: Any) -> Any:
-        """The last workload seen, for each of the slots to decide."""
-        last = self.layout.history(observations)[..., -1, :]
-        return last.repeat(self.horizon, -1) if isinstance(last, np.ndarray) else last.expand(*last.shape[:-1], self.horizon)
 
 
 class ProvisioningEnv(ReplayEnv):

@@ -43,12 +43,15 @@ class Layout:
         Number of features known before the decision.
     previous : int
         Width of the previous decision; 0 unless the problem is stateful.
+    naive : tuple of int
+        Places in an observation whose values are the persistence forecast of the D outcomes.
     """
 
     lookback: int
     columns: int
     context: int
     previous: int
+    naive: tuple[int, ...]
 
     @property
     def size(self) -> int:
@@ -59,6 +62,10 @@ class Layout:
         """The history (..., lookback, columns) of observations (..., size), NumPy or torch."""
         flat = observations[..., : self.lookback * self.columns]
         return flat.reshape(*flat.shape[:-1], self.lookback, self.columns)
+
+    def persistence(self, observations: Any) -> Any:
+        """The forecast (..., D) that repeats what was seen last, in the problem's units."""
+        return observations[..., list(self.naive)]
 
     def rest(self, observations: Any) -> Any:
         """Everything after the history, (..., context + previous)."""
@@ -141,10 +148,6 @@ class Task(ABC):
     @abstractmethod
     def _points(self, trace: Trace) -> Points:
         """Cut a trace into decision points."""
-
-    @abstractmethod
-    def naive_forecast(self, observations: Any) -> Any:
-        """Persistence: the outcomes (B, D) that repeat what the observations (B, size) saw last."""
 
     def set_shift(self, shift: str | Mapping[str, Any] | Shift | None, seed: int = 0) -> None:
         """Replay the source under another shift from now on."""
@@ -243,6 +246,6 @@ class Task(ABC):
         decision = np.array(action, dtype=np.float64)
         if decision.shape != shape:
             raise ActionError(f"action has shape {decision.shape}, expected {shape}: {action!r}")
-        if not math.isfinite(decision.sum()):
+        if not math.isfinite(decision.item() if decision.size == 1 else decision.sum()):
             raise ActionError(f"action is not finite: {action!r}; give numbers, the environment clips them to the bounds")
         return decision

@@ -1,6 +1,21 @@
 """Decision problems: their cost, exact batched solvers and gradients. Knows nothing of environments."""
 
-from .base import Adjoint, DecisionProblem
+from __future__ import annotations
+
+from typing import Any
+
+from ..data.errors import UnknownNameError
+from .base import Adjoint, DecisionProblem, ProblemError
 from .provisioning import Provisioning
 
-__all__ = ["Adjoint", "DecisionProblem", "Provisioning"]
+__all__ = ["PROBLEMS", "Adjoint", "DecisionProblem", "ProblemError", "Provisioning", "make_problem"]
+
+#: Problems by the name under which a saved agent finds them again.
+PROBLEMS: dict[str, type[DecisionProblem]] = {"Provisioning": Provisioning}
+
+
+def make_problem(name: str, **parameters: Any) -> DecisionProblem:
+    """Build a problem from its name and :meth:`DecisionProblem.parameters`."""
+    if name not in PROBLEMS:
+        raise UnknownNameError("problem", name, PROBLEMS)
+    return PROBLEMS[name](**parameters)

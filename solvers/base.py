@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +66,8 @@ class DecisionProblem(ABC):
 
     outcome_dim: int
     decision_dim: int
+    #: Smallest outcome that makes sense; scenarios below it are an error.
+    outcome_low: float = -np.inf
     low: NDArray[np.float64]
     high: NDArray[np.float64]
     hard_families: tuple[str, ...] = ()
@@ -112,16 +114,24 @@ class DecisionProblem(ABC):
         """Nearest feasible decisions."""
 
     @abstractmethod
-    def excess(self, decisions: Array) -> dict[str, Array]:
-        """Magnitude (...) by which a requested decision breaks each hard family; 0 where satisfied."""
+    def excess(self, decisions: Array, feasible: Array) -> dict[str, Array]:
+        """Magnitude (...) by which a requested decision breaks each hard family; 0 where satisfied.
+
+        ``feasible`` is its projection, which the caller has at hand.
+        """
 
     @abstractmethod
     def shortfall(self, outcomes: Array, decisions: Array) -> dict[str, Array]:
         """Magnitude (...) by which an executed decision breaks each soft family under the outcome."""
 
+    @abstractmethod
+    def parameters(self) -> dict[str, Any]:
+        """The constructor's keywords (JSON-able), from which :func:`make_problem` builds an equal problem."""
+
     def violations(self, outcomes: Array, decisions: Array) -> dict[str, Array]:
         """Every family's magnitude (...): hard ones of the request, soft ones of its projection."""
-        return {**self.excess(decisions), **self.shortfall(outcomes, self.project(decisions))}
+        feasible = self.project(decisions)
+        return {**self.excess(decisions, feasible), **self.shortfall(outcomes, feasible)}
 
     def check_scenarios(self, scenarios: Array, weights: Array | None) -> None:
         """Raise :class:`ProblemError` unless scenarios are (B, M, D), finite, and weights (B, M), not negative."""
@@ -137,6 +147,11 @@ class DecisionProblem(ABC):
             raise ProblemError(
                 f"scenarios of {name} are {float(scenarios[tuple(place)])} at [context, scenario, column] = {place}: "
                 "remove or repair them before solving"
+            )
+        if self.outcome_low > -np.inf and bool(xp.any(scenarios < self.outcome_low)):
+            raise ProblemError(
+                f"scenarios of {name} reach {float(xp.min(scenarios))}, below the smallest sensible outcome "
+                f"{self.outcome_low}: clip them"
             )
         if weights is not None:
             if tuple(weights.shape) != shape[:2]:

@@ -68,6 +68,7 @@ class Provisioning(DecisionProblem):
     [[0.1421], [0.0]]
     """
 
+    outcome_low = 0.0
     hard_families = ("bounds",)
     soft_families = ("service",)
 
@@ -95,6 +96,8 @@ class Provisioning(DecisionProblem):
                 raise ProblemError(f"{name} is {value}: give a number that is not negative")
         if not 0 <= low < high < np.inf:
             raise ProblemError(f"low, high are {low}, {high}: give 0 <= low < high")
+        self._parameters = {**positive, "low": low, "high": high, "service_ratio": service_ratio}
+        self._parameters["switching_cost"] = switching_cost
         self.horizon = self.outcome_dim = self.decision_dim = int(horizon)
         self.utility, self.curvature = utility, curvature
         self.active_cost = energy_price * pue * active_energy
@@ -104,6 +107,10 @@ class Provisioning(DecisionProblem):
         self.service_ratio, self.switching_cost = service_ratio, switching_cost
         self.stateful = switching_cost > 0
         self.units = {"bounds": "share of capacity", "service": "share of capacity"}
+
+    def parameters(self) -> dict[str, Any]:
+        """The constructor's keywords."""
+        return dict(self._parameters)
 
     @cached_property
     def clairvoyant_ratio(self) -> float:
@@ -122,8 +129,8 @@ class Provisioning(DecisionProblem):
         xp = namespace(workload)
         served = xp.minimum(capacity, workload)
         per_token = xp.log1p(self.curvature * served / xp.maximum(workload, _like(_TINY, workload)))
-        value = self.utility * workload * per_token - self.active_cost * served
-        return value - self.idle_cost * (capacity - served)
+        energy = (self.active_cost - self.idle_cost) * served + self.idle_cost * capacity
+        return self.utility * workload * per_token - energy
 
     def cost(self, outcomes: Array, decisions: Array, previous: Array | None = None) -> Array:
         """Minus the net utility, plus the price of switching from ``previous``; shape (...)."""
@@ -189,15 +196,14 @@ class Provisioning(DecisionProblem):
         """Clip to the bounds."""
         if isinstance(decisions, float):
             low, high = self._bounds
-            return min(max(decisions, low), high)
+            return low if decisions < low else min(decisions, high)
         xp = namespace(decisions)
         low, high = self.box(decisions)
         return xp.minimum(xp.maximum(decisions, low), high)
 
-    def excess(self, decisions: Array) -> dict[str, Array]:
+    def excess(self, decisions: Array, feasible: Array) -> dict[str, Array]:
         """``bounds``: the largest distance of a requested capacity outside [low, high]."""
-        outside = namespace(decisions).abs(decisions - self.project(decisions))
-        return {"bounds": largest(beyond(outside, self.tolerance))}
+        return {"bounds": largest(beyond(abs(decisions - feasible), self.tolerance))}
 
     def shortfall(self, outcomes: Array, decisions: Array) -> dict[str, Array]:
         """``service``: the largest r_min c - a over the slots, where positive."""

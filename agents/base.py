@@ -1,0 +1,219 @@
+"""The agent: fitted on a training environment, then asked for a batch of decisions."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save
+
+from ..data.errors import ShiftgymError, UnknownNameError
+from ..data.files import atomic_write
+from ..envs.task import Floats, Layout, Observations, Task
+from ..solvers import PROBLEMS, DecisionProblem, make_problem
+
+State = dict[str, NDArray[Any]]
+
+
+@dataclass(kw_only=True, eq=False)
+class Agent(ABC):
+    """Decides for a batch of observations; hyper-parameters are the dataclass fields, set once.
+
+    ``fit`` sees the training environment: its trace, its problem, nothing of a test. What it learns ends in an
+    underscore. ``save`` and :func:`load_agent` keep a fitted agent as JSON and safetensors, without pickle.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of everything random in fitting and acting.
+
+    Attributes
+    ----------
+    name : str
+        The name it is registered under.
+    clairvoyant : bool
+        True for the oracle alone: its ``act`` receives the outcomes to come instead of observations.
+    problem_ : DecisionProblem
+        The problem it was fitted for.
+    layout_ : Layout
+        Where things are in an observation.
+    """
+
+    name: ClassVar[str]
+    clairvoyant: ClassVar[bool] = False
+    seed: int = 0
+
+    def fit(self, env: gymnasium.Env[Any, Any] | Any, *, progress: bool = False, device: str = "cpu") -> Self:
+        """Learn from a training environment (single or vector).
+
+        Parameters
+        ----------
+        env : environment
+            A shiftgym environment on the training trace.
+        progress : bool
+            Show a progress bar.
+        device : str
+            Torch device to train on, for agents that use torch.
+        """
+        task: Task = env.unwrapped.task
+        self.problem_: DecisionProblem = task.problem
+        self.layout_: Layout = task.layout
+        self._fit(task, progress, device)
+        return self
+
+    @abstractmethod
+    def _fit(self, task: Task, progress: bool, device: str) -> None:
+        """Learn what ``act`` needs."""
+
+    def act(self, observations: Observations) -> Floats:
+        """Decisions (B, d) for observations (B, size).
+
+        Raises
+        ------
+        ShiftgymError
+            If the agent was not fitted, or for observations of another width.
+        """
+        if not hasattr(self, "problem_"):
+            raise ShiftgymError(f"agent {self.name!r} is not fitted: call fit(env) first")
+        width = self.problem_.outcome_dim if self.clairvoyant else self.layout_.size
+        shape = np.shape(observations)
+        if len(shape) != 2 or shape[1] != width:
+            raise ShiftgymError(f"observations have shape {shape}; agent {self.name!r} takes (batch, {width})")
+        return self._act(observations)
+
+    @abstractmethod
+    def _act(self, observations: Observations) -> Floats:
+        """Decisions for checked observations."""
+
+    def state(self) -> State:
+        """The learned arrays by name; empty for agents that learn none."""
+        return {}
+
+    def load_state(self, state: State) -> None:
+        """Take back the arrays of :meth:`state`; ``problem_`` and ``layout_`` are set already."""
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``agent.json`` and ``state.safetensors`` into a folder, each atomically."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        problem = self.problem_
+        if PROBLEMS.get(type(problem).__name__) is not type(problem):
+            raise ShiftgymError(f"problem {type(problem).__name__} is not registered in solvers.PROBLEMS: cannot save")
+        about = {
+            "agent": self.name,
+            "class": f"{type(self).__module__}:{type(self).__qualname__}",
+            "parameters": dataclasses.asdict(self),
+            "problem": [type(problem).__name__, problem.parameters()],
+            "layout": dataclasses.asdict(self.layout_),
+        }
+        with atomic_write(folder / "state.safetensors", "wb") as file:
+            file.write(save({name: np.ascontiguousarray(array) for name, array in self.state().items()}))
+        with atomic_write(folder / "agent.json") as file:
+            json.dump(about, file, indent=2)
+
+
+def load_agent(folder: str | Path) -> Agent:
+    """Read an agent that :meth:`Agent.save` wrote. Nothing is unpickled; only registered agents are built.
+
+    Raises
+    ------
+    ShiftgymError
+        If the folder holds no agent.
+    """
+    folder = Path(folder)
+    try:
+        about = json.loads((folder / "agent.json").read_text())
+        state = load_file(folder / "state.safetensors")
+    except (OSError, json.JSONDecodeError) as error:
+        raise ShiftgymError(f"{folder} holds no saved agent: {error}") from error
+    agent = make_agent(about["agent"], **about["parameters"])
+    name, parameters = about["problem"]
+    agent.problem_ = make_problem(name, **parameters)
+    agent.layout_ = Layout(**{**about["layout"], "naive": tuple(about["layout"]["naive"])})
+    agent.load_state(state)
+    return agent
+
+
+@dataclass(kw_only=True, eq=False)
+class ScenarioAgent(Agent):
+    """Decides by solving the problem for scenarios of the outcome; a point forecast is a single scenario."""
+
+    @abstractmethod
+    def scenarios(self, observations: Observations) -> Floats:
+        """Scenarios (B, M, D) of the outcomes after the observations (B, size)."""
+
+    def _act(self, observations: Observations) -> Floats:
+        decisions: Floats = self.problem_.solve(self.scenarios(observations))
+        return decisions
+
+
+_REGISTRY: dict[str, str | type[Agent]] = {
+    "oracle": "baselines:Oracle",
+    "random": "baselines:Random",
+    "persistence": "baselines:Persistence",
+    "saa": "baselines:SampleAverage",
+    "residual-saa": "residual_saa:ResidualSampleAverage",
+    "two-stage": "two_stage:TwoStage",
+    "dfl": "dfl:DecisionFocused",
+    "bandit": "bandit:Bandit",
+}
+
+
+def register_agent(name: str) -> Callable[[type[Agent]], type[Agent]]:
+    """Class decorator that makes an agent of your own known by name."""
+
+    def register(agent: type[Agent]) -> type[Agent]:
+        agent.name = name
+        _REGISTRY[name] = agent
+        return agent
+
+    return register
+
+
+def list_agents() -> list[str]:
+    """Names of all agents, simplest first."""
+    return list(_REGISTRY)
+
+
+def agent_class(name: str) -> type[Agent]:
+    """Class of an agent; its module is imported now, so that listing agents stays light.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such agent.
+    """
+    if name not in _REGISTRY:
+        raise UnknownNameError("agent", name, _REGISTRY)
+    entry = _REGISTRY[name]
+    if isinstance(entry, str):
+        module, _, attribute = entry.partition(":")
+        found: type[Agent] = getattr(importlib.import_module(f".{module}", __package__), attribute)
+        found.name = name
+        return found
+    return entry
+
+
+def make_agent(name: str, **parameters: Any) -> Agent:
+    """Build an agent from its name and hyper-parameters.
+
+    Raises
+    ------
+    UnknownNameError
+        For an unknown agent or hyper-parameter; the message lists the valid ones.
+    """
+    agent = agent_class(name)
+    known = [item.name for item in dataclasses.fields(agent)]
+    for parameter in parameters:
+        if parameter not in known:
+            raise UnknownNameError(f"parameter of agent {name!r}", parameter, known)
+    return agent(**parameters)

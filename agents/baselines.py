@@ -1,0 +1,91 @@
+"""Baselines that learn next to nothing: oracle, random, persistence, sample average."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..envs.task import Floats, Observations, Task
+from .base import Agent, ScenarioAgent, State
+
+
+@dataclass(kw_only=True, eq=False)
+class Oracle(Agent):
+    """Perfect information: knows the outcome and decides best for it. Zero regret where steps are independent."""
+
+    clairvoyant = True
+
+    def _fit(self, task: Task, progress: bool, device: str) -> None:
+        pass
+
+    def _act(self, observations: Observations) -> Floats:
+        decisions: Floats = self.problem_.perfect(observations)
+        return decisions
+
+
+@dataclass(kw_only=True, eq=False)
+class Random(Agent):
+    """Uniform over the decision box, from a generator seeded once."""
+
+    def _fit(self, task: Task, progress: bool, device: str) -> None:
+        self._generator = np.random.default_rng(self.seed)
+
+    def _act(self, observations: Observations) -> Floats:
+        problem = self.problem_
+        decisions = self._generator.uniform(problem.low, problem.high, (len(observations), problem.decision_dim))
+        feasible: Floats = problem.project(decisions)
+        return feasible
+
+    def load_state(self, state: State) -> None:
+        """Start the generator anew: a loaded agent acts like a freshly fitted one."""
+        self._generator = np.random.default_rng(self.seed)
+
+
+@dataclass(kw_only=True, eq=False)
+class Persistence(ScenarioAgent):
+    """Tomorrow like today: the last observed outcome is the forecast."""
+
+    def _fit(self, task: Task, progress: bool, device: str) -> None:
+        pass
+
+    def scenarios(self, observations: Observations) -> Floats:
+        """The persistence forecast as the only scenario."""
+        forecast = self.layout_.persistence(observations).astype(np.float64)
+        return np.maximum(forecast, self.problem_.outcome_low)[:, None]
+
+
+@dataclass(kw_only=True, eq=False)
+class SampleAverage(ScenarioAgent):
+    """Sample average approximation: every training outcome is a scenario, whatever is observed.
+
+    Parameters
+    ----------
+    samples : int or None
+        Number of training outcomes, drawn without replacement; None takes all.
+    """
+
+    samples: int | None = None
+
+    def _fit(self, task: Task, progress: bool, device: str) -> None:
+        outcomes = task.dataset()[1]
+        if self.samples is not None and self.samples < len(outcomes):
+            keep = np.random.default_rng(self.seed).choice(len(outcomes), self.samples, replace=False)
+            outcomes = outcomes[np.sort(keep)]
+        self.outcomes_ = outcomes
+        self.decision_ = self.problem_.solve(outcomes[None])[0]
+
+    def scenarios(self, observations: Observations) -> Floats:
+        """The training outcomes, the same for every observation."""
+        return np.broadcast_to(self.outcomes_, (len(observations), *self.outcomes_.shape))
+
+    def _act(self, observations: Observations) -> Floats:
+        return np.repeat(self.decision_[None], len(observations), axis=0)
+
+    def state(self) -> State:
+        """The training outcomes and the one decision."""
+        return {"outcomes": self.outcomes_, "decision": self.decision_}
+
+    def load_state(self, state: State) -> None:
+        """Take back outcomes and decision."""
+        self.outcomes_, self.decision_ = state["outcomes"], state["decision"]
