@@ -4,7 +4,7 @@ from . import corruption, marginal, temporal, mixture, swap, resampling  # noqa:
 from .base import ArrayShift, Compose, Scene, Shift, SingleShift, TraceShift, compose
 from .parameters import Parameter, ShiftError, parameter
 from .registry import describe_shifts, list_shifts, make_shift, parse_shift, register, severity_sweep
-from .report import ShiftReport, report_shift
+from .report import ShiftReport, report_shift, wasserstein_distance
 from .resampling import tilt_weights
 
 __all__ = [
@@ -27,4 +27,5 @@ __all__ = [
     "report_shift",
     "severity_sweep",
     "tilt_weights",
+    "wasserstein_distance",
 ]

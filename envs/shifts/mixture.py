@@ -21,7 +21,10 @@ class OtherTraceShift(TraceShift):
     """Base of the shifts that bring in another trace."""
 
     trace: str | Trace = parameter(  # noqa: RUF009
-        kind="trace", doc="the other trace, with the same slot length, columns and units"
+        kind="trace", doc="the other trace, with the same slot length and columns"
+    )
+    units: str = parameter(
+        "same", kind="choice", choices=("same", "any"), doc="'any' lets the units of the two differ"
     )
 
     def other(self, trace: Trace) -> Trace:
@@ -30,7 +33,7 @@ class OtherTraceShift(TraceShift):
         Raises
         ------
         ShiftError
-            If slot length, number of columns or units differ.
+            If slot length, number of columns or (unless any are welcome) units differ.
         """
         other = self.trace
         if isinstance(other, str):
@@ -41,10 +44,11 @@ class OtherTraceShift(TraceShift):
             "units": (other.outcome_units, trace.outcome_units),
         }
         for what, (theirs, ours) in compared.items():
-            if theirs != ours:
+            if theirs != ours and (what, self.units) != ("units", "any"):
+                fix = ", or units=any to mix them knowingly" if what == "units" else ""
                 raise ShiftError(
                     f"trace of shift {self.name!r} is {other.name!r} with {what} {theirs}, but "
-                    f"{trace.name!r} has {ours}: give one with the same {what}"
+                    f"{trace.name!r} has {ours}: give one with the same {what}{fix}"
                 )
         return other
 

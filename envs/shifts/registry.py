@@ -31,20 +31,6 @@ def register(name: str, *, family: str = "user", source: str = "") -> Callable[[
     ------
     ShiftError
         If the name is taken or malformed, or a field was not declared with ``parameter``.
-
-    Examples
-    --------
-    >>> import dataclasses
-    >>> @register("doctest-hiccup")
-    ... @dataclasses.dataclass(frozen=True, kw_only=True)
-    ... class Hiccup(ArrayShift):
-    ...     '''Multiply every tenth slot.'''
-    ...     factor: float = parameter(2.0, identity=1.0, low=0.0, doc="multiple of every tenth slot")
-    ...     def distort(self, values, scene):
-    ...         hit = np.arange(len(values))[:, None] % 10 == 0
-    ...         return np.where(hit, values * self.factor, values)
-    >>> str(parse_shift("doctest-hiccup(factor=3, onset=0.5)"))
-    'doctest-hiccup(factor=3.0, onset=0.5)'
     """
 
     def put(cls: _Class) -> _Class:

@@ -8,10 +8,28 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ...data.trace import Trace
 from .base import Shift
 from .parameters import ShiftError
+
+
+def wasserstein_distance(one: ArrayLike, two: ArrayLike) -> float:
+    """1-Wasserstein distance of two samples: the area between their distribution functions.
+
+    The same as ``scipy.stats.wasserstein_distance``, whose import alone takes longer than all the rest that
+    the construction of an environment does.
+
+    Parameters
+    ----------
+    one, two : array, shapes (N,) and (M,)
+        The samples; their lengths may differ.
+    """
+    first, second = np.sort(np.ravel(one)), np.sort(np.ravel(two))
+    values = np.sort(np.concatenate((first, second)))
+    below = [np.searchsorted(sample, values[:-1], side="right") / len(sample) for sample in (first, second)]
+    return float(np.abs(below[0] - below[1]) @ np.diff(values))
 
 
 @dataclass(frozen=True)
@@ -66,8 +84,6 @@ def report_shift(shift: Shift, seed: int, shifted: Trace, reference: Trace) -> S
     ShiftError
         If the traces have different numbers of columns.
     """
-    from scipy.stats import wasserstein_distance  # slow to import: only who asks for a report waits for it
-
     if shifted.outcome.shape[1] != reference.outcome.shape[1]:
         raise ShiftError(
             f"reference {reference.name!r} has {reference.outcome.shape[1]} columns, trace {shifted.name!r} "

@@ -25,7 +25,9 @@ class Tilt(TraceShift):
     after the last whole block stay as they are. Context and reading move along with the outcome.
     """
 
-    kl: float = parameter(0.5, identity=0.0, low=0.0, doc="budget KL(tilted || original), in nats")
+    kl: float = parameter(
+        0.5, identity=0.0, low=0.0, doc="budget of the Kullback-Leibler divergence from the original, in nats"
+    )
     block: int = parameter(28, kind="integer", low=1.0, doc="slots of a block; 24 hourly slots make days")
     by: str | None = parameter(
         None,
