@@ -26,8 +26,10 @@ def __dir__() -> list[str]:
     return sorted([*globals(), *_ROOMS])
 
 
-gymnasium.register(
-    id="shiftgym/Provisioning-v0",
-    entry_point="shiftgym.envs.provisioning:ProvisioningEnv",
-    vector_entry_point="shiftgym.envs.provisioning:ProvisioningVectorEnv",
-)
+# pytest imports this file a second time, as the package around the tests; once is enough
+if "shiftgym/Provisioning-v0" not in gymnasium.registry:
+    gymnasium.register(
+        id="shiftgym/Provisioning-v0",
+        entry_point="shiftgym.envs.provisioning:ProvisioningEnv",
+        vector_entry_point="shiftgym.envs.provisioning:ProvisioningVectorEnv",
+    )
