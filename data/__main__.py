@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from .catalogue import PublicFile, catalogue, entry, public_files
@@ -18,16 +19,16 @@ from .trace import format_duration
 
 def list_command(console: Console) -> int:
     """Print the traces and where their files lie."""
-    table = Table(
-        "name", "what it is", "slot", "counts", "licence", "file", title="Traces", title_justify="left"
-    )
+    table = Table(title="Traces", title_justify="left")
+    table.add_column("name", no_wrap=True)
+    for header in ("slot", "counts", "file", "what it is"):
+        table.add_column(header)
     for info in catalogue().values():
         assert info.file is not None
         kind = "default " if info.kind == "requests" else ""
         where = "found" if find(info.file) else "not downloaded"
-        table.add_row(
-            info.name, info.title, kind + format_duration(info.slot), info.quantity, info.licence, where
-        )
+        slot = kind + format_duration(info.slot)
+        table.add_row(info.name, slot, info.quantity, where, info.title)
     console.print(table)
     console.print("Each has a stand-in that needs no download: put synthetic- before its name.")
     return 0
@@ -57,7 +58,7 @@ def info_command(console: Console, name: str) -> int:
         }
     for key, value in rows.items():
         if value:
-            table.add_row(key, value)
+            table.add_row(key, escape(value))
     console.print(table)
     return 0
 
@@ -75,10 +76,10 @@ def fetch_command(console: Console, names: Sequence[str]) -> int:
     failures = 0
     for file in files.values():
         try:
-            console.print(f"{file.key}: {fetch(file)}", soft_wrap=True, highlight=False)
+            console.print(f"{file.key}: {fetch(file)}", soft_wrap=True, highlight=False, markup=False)
         except ShiftgymError as error:
             failures += 1
-            console.print(f"[red]{file.key}[/red]: ", error, soft_wrap=True, highlight=False)
+            console.print(f"[red]{file.key}[/red]: {escape(str(error))}", soft_wrap=True, highlight=False)
     return 1 if failures else 0
 
 
@@ -124,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return fetch_command(console, options.names)
         return check_command(console)
     except ShiftgymError as error:
-        Console(stderr=True).print(f"[red]error:[/red] {error}", soft_wrap=True, highlight=False)
+        Console(stderr=True).print(f"[red]error:[/red] {escape(str(error))}", soft_wrap=True, highlight=False)
         return 1
     except KeyboardInterrupt:
         Console(stderr=True).print("interrupted; a partial download resumes")

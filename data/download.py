@@ -19,7 +19,7 @@ from .files import explain_full_disk
 
 TIMEOUT = (10.0, 60.0)  # seconds: to connect, and between two pieces
 RETRIES = 3  # how often a cut connection is taken up again within one call
-CHUNK = 1 << 18
+CHUNK = 1 << 15  # bytes; what a cut connection loses at most
 
 _CUT = (requests.exceptions.ChunkedEncodingError, requests.ConnectionError, requests.Timeout)
 
@@ -68,6 +68,8 @@ def download(url: str, target: Path, sha256: str = "", progress: bool = True) ->
 
 def _reason(error: BaseException) -> str:
     """Return the innermost message; the outer ones repeat the address and object ids."""
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return "the connection broke"
     reason = getattr(error.args[0], "reason", error.args[0]) if error.args else error
     return str(reason).rpartition(": ")[2]
 

@@ -138,11 +138,11 @@ def fetch_trace(name: str, progress: bool = True) -> Path:
 
 
 def _ways_out(file: PublicFile) -> str:
-    names = [info.name for info in catalogue().values() if info.file == file]
+    names = [info.name for info in catalogue().values() if info.file and info.file.key == file.key]
     return (
-        f"Ways out: connect and run `python -m shiftgym.data fetch {names[0]}`, which resumes; or put the file "
-        f"into a folder as {file.path} and name that folder in {VARIABLE}; or use the stand-in that needs "
-        f"no download: {', '.join(SYNTHETIC + name for name in names)}"
+        f"Ways out: connect and run `python -m shiftgym.data fetch {names[0]}`, which resumes; or put the "
+        f"file into a folder as {file.path} and name that folder in {VARIABLE}; or use the stand-in that "
+        f"needs no download: {', '.join(SYNTHETIC + name for name in names)}"
     )
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from .catalogue import TraceInfo
 from .errors import TraceError
 from .requests import RequestLog
-from .tables import batches, floats, nanoseconds
+from .tables import batches, check_unit, floats, nanoseconds
 from .trace import Provenance, Trace, format_duration
 
 Requests = tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]
@@ -27,6 +27,7 @@ def request_batches(
 
     Missing values come as NaT and NaN; nothing is checked but the columns and their types.
     """
+    check_unit(unit, f"column {time!r} of {path}")
     columns = [time, prompt] + ([output] if output else [])
     # Stamps are parsed later: a type guessed from the first rows fails at the first one without a fraction.
     kind = pa.string() if unit is None else pa.int64() if unit == "ns" else pa.float64()

@@ -144,8 +144,8 @@ def load_trace(
                 f"{field} of trace {spec!r} is given twice, in the text and as keyword: give one"
             )
     start, stop = window or (parsed.start, parsed.stop)
-    seconds = parse_duration(slot or parsed.slot) if slot or parsed.slot else None
-    trace = _slots(parsed.name, seconds)
+    length = slot if slot is not None else parsed.slot or None
+    trace = _slots(parsed.name, None if length is None else parse_duration(length))
     return trace if start is stop is None else trace.window(start, stop)
 
 

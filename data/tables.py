@@ -76,7 +76,7 @@ def batches(path: Path, columns: Sequence[str], types: dict[str, Any]) -> Iterat
     read = {"csv": _csv_batches, "parquet": _parquet_batches, "jsonl": _jsonl_batches}[kind]
     try:
         yield from read(path, list(columns), types)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, EOFError, gzip.BadGzipFile) as error:
+    except (pa.ArrowInvalid, pa.ArrowTypeError, EOFError, OSError) as error:  # a broken gzip is an OSError
         first = str(error).strip().splitlines()[0]
         raise TraceError(f"file {path} cannot be read as {kind}: {first}") from error
 
@@ -117,6 +117,12 @@ def _jsonl_batches(path: Path, columns: list[str], types: dict[str, Any]) -> Ite
     yield from table.select(columns).to_batches()
 
 
+def check_unit(unit: str | None, where: str) -> None:
+    """Raise a TraceError for an unknown unit of time."""
+    if unit is not None and unit not in _NANOSECONDS:
+        raise TraceError(f"unit {unit!r} of {where}: use one of {', '.join(_NANOSECONDS)}")
+
+
 def nanoseconds(column: pa.Array, unit: str | None, where: str) -> NDArray[np.int64]:
     """Return times as nanoseconds since 1970-01-01 UTC; a missing one is NaT (the smallest integer).
 
@@ -134,8 +140,7 @@ def nanoseconds(column: pa.Array, unit: str | None, where: str) -> NDArray[np.in
     TraceError
         If text is no ISO time, numbers have no unit, or the unit is unknown.
     """
-    if unit is not None and unit not in _NANOSECONDS:
-        raise TraceError(f"unit {unit!r} of {where}: use one of {', '.join(_NANOSECONDS)}")
+    check_unit(unit, where)
     kind = column.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         column = _parse_iso(column, where)
