@@ -76,7 +76,8 @@ def batches(path: Path, columns: Sequence[str], types: dict[str, Any]) -> Iterat
     read = {"csv": _csv_batches, "parquet": _parquet_batches, "jsonl": _jsonl_batches}[kind]
     try:
         yield from read(path, list(columns), types)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, EOFError, OSError) as error:  # a broken gzip is an OSError
+    except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeDecodeError, EOFError, OSError) as error:
+        # a broken gzip is an OSError
         first = str(error).strip().splitlines()[0]
         raise TraceError(f"file {path} cannot be read as {kind}: {first}") from error
 

@@ -3,8 +3,10 @@ from __future__ import annotations
 import errno
 import gzip
 import hashlib
+import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -96,6 +98,14 @@ def test_a_file_is_downloaded_once(server: Server, tmp_path: Path) -> None:
     assert len(server.ranges) == 1
     assert left_over(tmp_path) == ["log.csv"]
     assert status(public(server)) == "ok"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="file locks are POSIX")
+def test_workers_that_start_together_download_once(server: Server) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        paths = list(pool.map(fetch, [public(server)] * 4))
+    assert len(set(paths)) == 1
+    assert len(server.ranges) == 1
 
 
 def test_a_cut_connection_is_taken_up_again(server: Server, tmp_path: Path) -> None:
