@@ -1,0 +1,1 @@
+"""Who wins: scenarios and suites, rollouts, scores, runs, reports and plots."""

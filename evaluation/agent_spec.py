@@ -1,0 +1,131 @@
+"""The text form of an agent, ``name(key=value, ...)``, as suites and the command line write it."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import inspect
+import json
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..agents import Agent, agent_class, list_agents, make_agent, register_agent
+from ..data.errors import ShiftgymError
+
+_FORM = re.compile(r"\s*([A-Za-z][\w.:-]*)\s*(?:\((.*)\))?\s*", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class AgentSpec:
+    """Which agent to make, and with which settings.
+
+    Parameters
+    ----------
+    name : str
+        A name of :func:`shiftgym.agents.list_agents`, or ``module:Class`` for a class of the user's own.
+    kwargs : mapping
+        Keywords of its constructor except ``seed``; numbers, strings, booleans, None, and lists of these.
+
+    Examples
+    --------
+    >>> spec = AgentSpec.parse("dfl(epochs=3, lr=1e-3)")
+    >>> spec.name, spec.kwargs
+    ('dfl', {'epochs': 3, 'lr': 0.001})
+    >>> str(spec)
+    'dfl(epochs=3, lr=0.001)'
+    """
+
+    name: str
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str | AgentSpec) -> AgentSpec:
+        """Read the text form.
+
+        Raises
+        ------
+        ShiftgymError
+            If the text has another form, a value is no literal, or the seed is set here.
+        """
+        if isinstance(text, AgentSpec):
+            return text
+        match = _FORM.fullmatch(text)
+        if match is None:
+            raise ShiftgymError(
+                f"agent {text!r} has no form such as 'saa', 'dfl(epochs=3)' or 'module:Class'"
+            )
+        try:
+            call = ast.parse(f"_({match[2] or ''})", mode="eval").body
+            assert isinstance(call, ast.Call)
+            if call.args or any(keyword.arg is None for keyword in call.keywords):
+                raise ValueError("give settings by name")
+            kwargs = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+            json.dumps(kwargs)
+        except (SyntaxError, ValueError, TypeError) as error:
+            raise ShiftgymError(
+                f"agent {text!r}: its settings must read like epochs=3, name='x' (numbers, strings, True, "
+                f"False, None, lists): {error}"
+            ) from None
+        if "seed" in kwargs:
+            raise ShiftgymError(f"agent {text!r}: the seed comes from the run's seeds; leave it out here")
+        return cls(match[1], kwargs)
+
+    def __str__(self) -> str:
+        settings = ", ".join(f"{key}={value!r}" for key, value in self.kwargs.items())
+        return f"{self.name}({settings})" if settings else self.name
+
+    def agent_class(self) -> type[Agent]:
+        """Return the class; one of the user's own is imported and registered under ``module:Class``.
+
+        Raises
+        ------
+        ShiftgymError
+            If there is no such agent or class.
+        """
+        if ":" in self.name and self.name not in list_agents():
+            register_agent(self.name)(_imported(self.name))
+        return agent_class(self.name)
+
+    def make(self, seed: int = 0) -> Agent:
+        """Make the agent, not yet fitted.
+
+        Raises
+        ------
+        ShiftgymError
+            If there is no such agent or class, or it takes no such setting.
+        """
+        self.agent_class()
+        try:
+            return make_agent(self.name, seed=seed, **self.kwargs)
+        except TypeError as error:
+            raise ShiftgymError(f"agent {str(self)!r}: {error}") from error
+
+    def source_digest(self) -> str:
+        """Digest of the file that defines a user's own class; empty for the agents of shiftgym."""
+        if ":" not in self.name:
+            return ""
+        return hashlib.sha256(Path(inspect.getfile(self.agent_class())).read_bytes()).hexdigest()[:16]
+
+
+def _imported(name: str) -> type[Agent]:
+    module, _, attribute = name.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)  # last, so that a folder named like an installed package hides nothing
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ShiftgymError(f"agent {name!r} cannot be imported: {error}; write module:Class") from error
+    if not (isinstance(found, type) and issubclass(found, Agent)):
+        raise ShiftgymError(f"agent {name!r} is no subclass of shiftgym.agents.Agent")
+    return found
+
+
+def split_agents(texts: list[str]) -> list[str]:
+    """Split ``"saa,dfl(epochs=3, lr=1e-3)"`` at the commas outside brackets."""
+    return [part.strip() for text in texts for part in re.split(r",(?![^(\[]*[)\]])", text) if part.strip()]

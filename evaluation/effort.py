@@ -1,0 +1,64 @@
+"""What a fit costs the machine: wall-clock seconds and peak memory; and keeping each worker to one thread."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+@dataclass
+class Effort:
+    """Seconds and the peak resident memory of the process, in MB, filled in when the block ends."""
+
+    seconds: float = 0.0
+    memory_mb: float = 0.0
+
+
+@contextlib.contextmanager
+def measure() -> Iterator[Effort]:
+    """Measure the block.
+
+    Linux keeps the peak of the resident memory and lets a process reset its own; elsewhere the memory at the
+    end of the block stands in for it.
+    """
+    effort = Effort()
+    with contextlib.suppress(OSError):
+        _CLEAR.write_text("5")  # resets VmHWM, see proc(5)
+    start = time.perf_counter()
+    yield effort
+    effort.seconds = time.perf_counter() - start
+    effort.memory_mb = _peak_memory() / 1e6
+
+
+def _peak_memory() -> float:
+    try:
+        lines = dict(line.split(":", 1) for line in _STATUS.read_text().splitlines() if ":" in line)
+        return float(lines["VmHWM"].split()[0]) * 1024
+    except (OSError, KeyError):
+        return float(psutil.Process().memory_info().rss)
+
+
+@contextlib.contextmanager
+def single_thread() -> Iterator[None]:
+    """Keep torch, where something has imported it, to one thread inside the block.
+
+    Cells run side by side, one per core; and sums split over several threads are not reproducible bit by bit.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,98 @@
+"""The report of a run: on the terminal, as ``report.md``, and as pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ..data.errors import ShiftgymError
+from ..data.files import atomic_write
+from ..data.spec import parse_spec
+from .plots import draw_plots
+from .results import Run
+from .tables import Table, all_tables
+
+_ALT = {
+    "regret": "Normalised regret by scenario and agent",
+    "severity": "Normalised regret against the severity of a shift",
+    "cost_violation": "Mean cost against the share of steps with a violation",
+    "replay": "A stretch of a replay: outcome, decision and oracle",
+}
+
+
+def report(run: Run, console: Console) -> Path:
+    """Print the tables, draw the pictures and write ``report.md``; return its path.
+
+    Raises
+    ------
+    ShiftgymError
+        If the run has no finished cell.
+    """
+    if not run.cells:
+        failed = "".join(f"; {label}: {error}" for label, error in run.info["failed"].items())
+        raise ShiftgymError(f"run {str(run.folder)!r} has no finished cell to report{failed}")
+    tables = all_tables(run)
+    for table in tables:
+        console.print(table.rich())
+    for line in _remarks(run):
+        console.print(line, style="yellow", markup=False, highlight=False)
+    pictures = draw_plots(run)
+    target = run.folder / "report.md"
+    with atomic_write(target) as file:
+        file.write(_markdown(run, tables, pictures))
+    return target
+
+
+def _remarks(run: Run) -> list[str]:
+    """Return what a reader must know before believing a table."""
+    remarks = []
+    if len(run.cells) < len(run.info["cells"]):
+        remarks.append(f"Only {len(run.cells)} of {len(run.info['cells'])} cells are finished.")
+    remarks += [f"Failed: {label}: {error}" for label, error in run.info["failed"].items()]
+    names = sorted(
+        {parse_spec(spec).name for spec, trace in run.info["traces"].items() if trace["synthetic"]}
+    )
+    if names:
+        remarks.append(f"Synthetic traces, generated and not measured: {', '.join(names)}.")
+    return remarks
+
+
+def _markdown(run: Run, tables: list[Table], pictures: list[Path]) -> str:
+    suite = run.suite
+    parts = [f"# {suite.name}", suite.title, *(f"> {line}" for line in _remarks(run))]
+    parts += [table.markdown() for table in tables]
+    parts += [
+        f"![{_ALT[path.stem]}]({path.relative_to(run.folder).with_suffix('.svg').as_posix()})"
+        for path in pictures
+    ]
+    return "\n\n".join(part for part in [*parts, _scenarios(run), _provenance(run.info)] if part) + "\n"
+
+
+def _scenarios(run: Run) -> str:
+    lines = ["### Scenarios", "", "| scenario | trained on | replayed | shift |", "| --- | --- | --- | --- |"]
+    for s in run.suite.scenarios:
+        cells = (s.name, f"`{s.train}`", f"`{s.test}`", f"`{s.shift}`" if s.shift else "none")
+        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    agents = ", ".join(f"`{agent}`" for agent in run.suite.agents)
+    return "\n".join([*lines, "", f"Agents: {agents}. Seeds: {', '.join(map(str, run.suite.seeds))}."])
+
+
+def _provenance(info: dict[str, Any]) -> str:
+    machine, versions = info["machine"], info["versions"]
+    lines = [
+        "### What was run",
+        "",
+        f"- Command: `{info['command']}`, {info['started']} to {info['finished'] or '(unfinished)'}",
+        f"- Machine: {machine['cpu']}, {machine['usable_cores']} cores, {machine['memory_gb']} GB, "
+        f"{machine['system']}",
+        f"- Versions: {', '.join(f'{name} {version}' for name, version in versions.items())}",
+    ]
+    for spec, trace in info["traces"].items():
+        kind = "synthetic" if trace["synthetic"] else "measured"
+        terms = "; ".join(part for part in (trace["licence"], trace["citation"], trace["url"]) if part)
+        lines.append(
+            f"- Trace `{spec}` ({kind}, {trace['slots']} slots of {trace['slot_seconds']:g} s): {terms}"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,198 @@
+"""The results of a run on disk: one folder, readable at any moment, finished or not."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..data.errors import ShiftgymError
+from ..data.files import atomic_write
+from .scenario import Suite
+from .scores import combined_half
+
+RUN, CELLS, FITS, FAILED = "run.json", "cells", "fits", "failed"
+
+#: What says which cell a row is; everything else in a row is a score.
+KEYS = (
+    "scenario",
+    "agent",
+    "seed",
+    "sweep",
+    "severity",
+    "env",
+    "train",
+    "test",
+    "shift",
+    "synthetic",
+    "clairvoyant",
+)
+#: Scores that depend on the machine and its load.
+EFFORT = ("fit_seconds", "fit_memory_mb", "replay_seconds", "latency_p50_ms", "latency_p99_ms")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder.
+
+    ======================  =======================================================================
+    ``run.json``            suite, versions, machine, command, traces, cells, what failed
+    ``cells/ID.json``       scores of a finished cell, and what its columns mean
+    ``cells/ID.parquet``    its steps
+    ``fits/ID/``            fitted agents, shared by cells
+    ``failed/ID.txt``       tracebacks
+    ``results.parquet``     one row per scenario, agent and seed; the same as ``results.csv``
+    ``summary.csv``         one row per scenario and agent, with intervals over seeds and time
+    ======================  =======================================================================
+    """
+
+    folder: Path
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Run:
+        """Open an existing run.
+
+        Raises
+        ------
+        ShiftgymError
+            If the folder holds none.
+        """
+        run = cls(Path(folder))
+        if not (run.folder / RUN).is_file():
+            raise ShiftgymError(
+                f"{str(folder)!r} is no run: it has no {RUN}; give the folder that `run` wrote"
+            )
+        return run
+
+    @functools.cached_property
+    def info(self) -> dict[str, Any]:
+        """Content of ``run.json``."""
+        return read_json(self.folder / RUN)
+
+    @functools.cached_property
+    def suite(self) -> Suite:
+        """The suite that was run."""
+        return Suite.from_dict(self.info["suite"])
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether any trace of the run was generated rather than measured."""
+        return any(trace["synthetic"] for trace in self.info["traces"].values())
+
+    def cell_file(self, cell: str) -> Path:
+        """Path of the scores of a cell, which exist once it is finished."""
+        return self.folder / CELLS / f"{cell}.json"
+
+    @functools.cached_property
+    def cells(self) -> list[dict[str, Any]]:
+        """Finished cells in the order of the suite: ``id``, ``keys``, ``scores``, ``about``."""
+        finished = (cell for cell in self.info["cells"] if self.cell_file(cell["id"]).is_file())
+        return [{**cell, **read_json(self.cell_file(cell["id"]))} for cell in finished]
+
+    @functools.cached_property
+    def results(self) -> pd.DataFrame:
+        """Tidy table with one row per finished cell."""
+        rows = [
+            {
+                **cell["keys"],
+                **{key: cell["about"][key] for key in ("synthetic", "clairvoyant")},
+                **cell["scores"],
+            }
+            for cell in self.cells
+        ]
+        table = pd.DataFrame(
+            rows, columns=list(dict.fromkeys((*KEYS, *(key for row in rows for key in row))))
+        )
+        numbers = [column for column in table.columns if column not in KEYS or column == "severity"]
+        return table.astype(dict.fromkeys(numbers, np.float64))
+
+    def steps(self, scenario: str, agent: str, seed: int, columns: list[str] | None = None) -> pd.DataFrame:
+        """Read the steps of a finished cell.
+
+        Raises
+        ------
+        ShiftgymError
+            If there is no such cell, or it is not finished.
+        """
+        cell = self.find(scenario, agent, seed)
+        return pd.read_parquet(self.folder / CELLS / f"{cell['id']}.parquet", columns=columns)
+
+    def find(self, scenario: str, agent: str, seed: int) -> dict[str, Any]:
+        """Return a finished cell by what it is."""
+        for cell in self.cells:
+            keys = cell["keys"]
+            if (keys["scenario"], keys["agent"], keys["seed"]) == (scenario, agent, seed):
+                return cell
+        raise ShiftgymError(
+            f"run {str(self.folder)!r} has no finished cell of {agent} in {scenario}, seed {seed}"
+        )
+
+    def write_tables(self) -> None:
+        """Write the combined tables of what is finished, read anew."""
+        fresh = Run(self.folder)
+        results = fresh.results
+        with atomic_write(self.folder / "results.parquet", "wb") as file:
+            results.to_parquet(file, index=False)
+        for name, table in (("results.csv", results), ("summary.csv", summary(results))):
+            with atomic_write(self.folder / name) as file:
+                table.to_csv(file, index=False)
+
+
+def summary(results: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per scenario and agent: means over seeds, with half-widths of 95% intervals.
+
+    ``X_half_seeds`` is Student's t over seeds, ``X_half_time`` the moving-block bootstrap over time averaged
+    over seeds, ``X_half`` both together, for X in cost, normalised_regret and violation_rate.
+    """
+    groups = ["scenario", "agent"]
+    same = [key for key in KEYS if key not in (*groups, "seed")]
+    scores = [c for c in results.columns if c not in KEYS and not c.endswith(("_low", "_high"))]
+    grouped = results.groupby(groups, sort=False)
+    table = grouped[same].first().join(grouped.size().rename("seeds")).join(grouped[scores].mean())
+    for score in (c.removesuffix("_low") for c in results.columns if c.endswith("_low")):
+        time_half = (results[f"{score}_high"] - results[f"{score}_low"]) / 2
+        table[f"{score}_half_time"] = time_half.groupby([results[g] for g in groups], sort=False).mean()
+        both = [
+            combined_half(table.loc[name, f"{score}_half_time"], values.to_numpy())
+            for name, values in grouped[score]
+        ]
+        over_seeds = [combined_half(0.0, values.to_numpy()) for _, values in grouped[score]]
+        table[f"{score}_half_seeds"], table[f"{score}_half"] = over_seeds, both
+    return table.reset_index()
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write strict JSON: NaN and infinity, which JSON has no word for, become null."""
+    with atomic_write(path) as file:
+        json.dump(_strict(content), file, indent=1, allow_nan=False)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises
+    ------
+    ShiftgymError
+        If the file is damaged.
+    """
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise ShiftgymError(f"{path} is damaged ({error}): delete it and run again") from error
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

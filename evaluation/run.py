@@ -1,0 +1,196 @@
+"""Running a suite: fits first, each once, then every cell, on disk as soon as it is finished."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ..data.errors import ShiftgymError
+from ..data.files import atomic_write
+from ..data.trace import Trace
+from .cells import Cell, load_traces, plan, trace_digest
+from .machine import describe
+from .pool import Outcome, run_tasks
+from .progress import Progress
+from .results import FAILED, FITS, RUN, Run, write_json
+from .scenario import Suite
+from .tasks import run_cell, run_fit
+
+
+class Interrupted(ShiftgymError):  # noqa: N818 (not an error of anyone's)
+    """Ctrl-C; what was finished is on disk."""
+
+
+class DiskFullError(ShiftgymError):
+    """No space left; what was finished is on disk."""
+
+
+@dataclass
+class Tally:
+    """What a run came to.
+
+    Attributes
+    ----------
+    run : Run
+        Its folder.
+    cells, reused, computed : int
+        Cells of the suite, those that were finished before, those finished now.
+    failed : dict of str to str
+        Error by the label of the fit or cell that it ended.
+    """
+
+    run: Run
+    cells: int
+    reused: int
+    computed: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        finished = self.reused + self.computed
+        return f"{finished} of {self.cells} cells are finished in {self.run.folder}; the same command resumes"
+
+
+def execute(
+    suite: Suite,
+    folder: str | Path,
+    *,
+    jobs: int = 1,
+    device: str = "cpu",
+    fits: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Tally:
+    """Compute the cells of a suite that ``folder`` does not hold yet, and the tables of all that it holds.
+
+    Parameters
+    ----------
+    suite : Suite
+        What to run.
+    folder : path
+        The run; made when missing. Cells in it that belong to other suites or settings are left alone.
+    jobs : int
+        Processes, each kept to one thread.
+    device : str
+        Where agents are fitted.
+    fits : path, optional
+        Folder of fitted agents, to share them between runs; inside the run by default.
+    progress : Progress, optional
+        Told of every fit and cell; silent by default.
+
+    Raises
+    ------
+    ShiftgymError
+        Before any work, for names or settings that do not exist.
+    Interrupted, DiskFullError
+        Calling this again resumes the run.
+    """
+    suite.check()
+    run = Run(Path(folder))
+    traces = load_traces(suite)
+    cells = plan(suite, traces, device)
+    missing = [cell for cell in cells if not run.cell_file(cell.id).is_file()]
+    tally = Tally(run, len(cells), reused=len(cells) - len(missing))
+    record = _record(suite, cells, traces)
+    write_json(run.folder / RUN, record)
+    shelf = run.folder / FITS if fits is None else Path(fits)
+    try:
+        _compute(missing, tally, shelf, jobs, progress or Progress())
+    except BaseException as error:
+        with contextlib.suppress(ShiftgymError, OSError):  # a full disk must not hide what went wrong
+            _close(tally, record)
+        if isinstance(error, KeyboardInterrupt):
+            raise Interrupted(f"interrupted: {tally}") from None
+        raise
+    _close(tally, record)
+    return tally
+
+
+def _compute(missing: Sequence[Cell], tally: Tally, shelf: Path, jobs: int, progress: Progress) -> None:
+    """Fit what the missing cells need, then replay them."""
+    fits = {cell.fit.id: cell.fit for cell in missing}
+    fits = {name: fit for name, fit in fits.items() if not (shelf / name).is_dir()}
+    broken = set()
+    with progress.show(len(fits) + len(missing), reused=tally.reused):
+        fitting = run_tasks(functools.partial(run_fit, folder=shelf), list(fits.values()), jobs)
+        with contextlib.closing(fitting):
+            for fitted in fitting:
+                _account(fitted, tally, progress)
+                broken |= {fitted.task.id} if fitted.error else set()
+        for cell in missing:
+            if cell.fit.id in broken:
+                progress.advance(cell.label, error=f"see {cell.fit.label}")
+        replayable = [cell for cell in missing if cell.fit.id not in broken]
+        replays = run_tasks(functools.partial(run_cell, run=tally.run, fits=shelf), replayable, jobs)
+        with contextlib.closing(replays):
+            for replay in replays:
+                _account(replay, tally, progress)
+                tally.computed += not replay.error
+
+
+def _account(outcome: Outcome[Any, Any], tally: Tally, progress: Progress) -> None:
+    """Note what became of a fit or cell; a full disk ends the run, because nothing more could be kept."""
+    label, report = outcome.task.label, tally.run.folder / FAILED / f"{outcome.task.id}.txt"
+    progress.advance(label, outcome.error)
+    if outcome.disk_full:
+        raise DiskFullError(f"{outcome.error}; {tally}")
+    if outcome.error:
+        tally.failed[label] = outcome.error
+        with atomic_write(report) as file:
+            file.write(f"{label}\n\n{outcome.details}")
+    else:
+        report.unlink(missing_ok=True)
+
+
+def _record(suite: Suite, cells: Sequence[Cell], traces: Mapping[str, Trace]) -> dict[str, Any]:
+    """Content of ``run.json``."""
+    return {
+        "suite": suite.to_dict(),
+        **describe(),
+        "started": _now(),
+        "finished": None,
+        "failed": {},
+        "traces": {
+            spec: {
+                "slots": len(trace),
+                "slot_seconds": trace.slot,
+                "from": str(trace.time[0]),
+                "digest": trace_digest(trace),
+                **dataclasses.asdict(trace.provenance),
+            }
+            for spec, trace in traces.items()
+        },
+        "cells": [
+            {"id": cell.id, "fit": cell.fit.id, "keys": _keys(cell, suite.label(cell.fit.agent))}
+            for cell in cells
+        ],
+    }
+
+
+def _keys(cell: Cell, agent: str) -> dict[str, Any]:
+    scenario = cell.scenario
+    return {
+        "scenario": scenario.name,
+        "agent": agent,
+        "seed": cell.fit.seed,
+        "sweep": scenario.sweep,
+        "severity": scenario.severity,
+        "env": scenario.env,
+        "train": scenario.train,
+        "test": scenario.test,
+        "shift": scenario.shift,
+    }
+
+
+def _close(tally: Tally, record: dict[str, Any]) -> None:
+    """Write the tables of what is finished."""
+    write_json(tally.run.folder / RUN, {**record, "finished": _now(), "failed": tally.failed})
+    tally.run.write_tables()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

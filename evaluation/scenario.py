@@ -1,0 +1,292 @@
+"""Scenarios, and the suites of them that a TOML file describes."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+
+from ..data import trace_info
+from ..data.errors import ShiftgymError, UnknownNameError
+from ..data.spec import FILE, parse_spec
+from ..envs.shifts import parse_shift, severity_sweep
+from .agent_spec import AgentSpec
+
+NAMESPACE = "shiftgym/"
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One question: how well does an agent that was trained there decide here.
+
+    Parameters
+    ----------
+    name : str
+        Unique within a suite.
+    env : str
+        Id of the environment.
+    train, test : str
+        Traces to train on and to replay, in text form (``NAME[@SLOT][[START:STOP]]``).
+    shift : str
+        Shift of the test trace in text form; empty for none.
+    env_kwargs : mapping
+        Further keywords of the environment, the same in training and test; JSON-able.
+    sweep : str
+        The severity sweep this is a point of; empty for none. Sweeps have plots of their own and stay out of
+        the averages over scenarios.
+    severity : float, optional
+        The place on that sweep.
+    """
+
+    name: str
+    env: str
+    train: str
+    test: str
+    shift: str = ""
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    sweep: str = ""
+    severity: float | None = None
+
+    def check(self) -> None:
+        """Check environment id, trace names and shift without loading any data.
+
+        Raises
+        ------
+        ShiftgymError
+            If one of them does not exist.
+        """
+        if ":" not in self.env and self.env not in gymnasium.registry:
+            raise UnknownNameError(
+                "environment", self.env, [name for name in gymnasium.registry if name.startswith(NAMESPACE)]
+            )
+        for spec in (self.train, self.test):
+            name = parse_spec(spec).name
+            if not name.startswith(FILE):
+                trace_info(name)
+        parse_shift(self.shift or None)
+
+
+@dataclass(frozen=True)
+class Published:
+    """Figures of a publication that stand beside ours.
+
+    Attributes
+    ----------
+    source : str
+        Where they were published.
+    figures : mapping of str to mapping of str to float
+        Normalised regret by method and scenario.
+    """
+
+    source: str
+    figures: Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Scenarios, the agents that face them, and the seeds.
+
+    Attributes
+    ----------
+    name, title : str
+        What the suite is called, and what it asks.
+    scenarios : tuple of Scenario
+        Names are unique.
+    agents : tuple of AgentSpec
+        Who takes part.
+    seeds : tuple of int
+        Each seeds an agent's training and the shifts.
+    published : Published, optional
+        Figures to show beside ours.
+    """
+
+    name: str
+    scenarios: tuple[Scenario, ...]
+    agents: tuple[AgentSpec, ...]
+    seeds: tuple[int, ...]
+    title: str = ""
+    published: Published | None = None
+
+    def __post_init__(self) -> None:
+        for field_name, values in (
+            ("scenarios", [scenario.name for scenario in self.scenarios]),
+            ("agents", [str(agent) for agent in self.agents]),
+            ("seeds", list(map(str, self.seeds))),
+        ):
+            twice = sorted({value for value in values if values.count(value) > 1})
+            if not values or twice:
+                what = f"hold {', '.join(twice)} more than once" if twice else "are empty"
+                raise ShiftgymError(f"the {field_name} of suite {self.name!r} {what}: name each one once")
+
+    def check(self) -> None:
+        """Check every name before any work is done.
+
+        Raises
+        ------
+        ShiftgymError
+            For an unknown environment, shift or agent, or a setting that an agent does not have.
+        """
+        for scenario in self.scenarios:
+            scenario.check()
+        for agent in self.agents:
+            agent.make()
+
+    def label(self, agent: AgentSpec) -> str:
+        """Return what tables call an agent: its name, or its whole text where several share the name."""
+        alone = sum(other.name == agent.name for other in self.agents) == 1
+        return agent.name if alone else str(agent)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-able form, which :meth:`from_dict` reads."""
+        content = dataclasses.asdict(self)
+        content["agents"] = [str(agent) for agent in self.agents]
+        return content
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Suite:
+        """Read :meth:`to_dict`'s form."""
+        content = dict(content)
+        content["scenarios"] = tuple(Scenario(**scenario) for scenario in content["scenarios"])
+        content["agents"] = tuple(map(AgentSpec.parse, content["agents"]))
+        content["seeds"] = tuple(content["seeds"])
+        if content.get("published"):
+            content["published"] = Published(**content["published"])
+        return cls(**content)
+
+
+def list_suites() -> list[str]:
+    """Return the names of the suites that come with shiftgym."""
+    root = resources.files("shiftgym.suites")
+    with resources.as_file(root) as folder:
+        return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.toml"))
+
+
+def load_suite(name: str | Path) -> Suite:
+    """Read a suite by name, or a TOML file of the user's own by its path.
+
+    Raises
+    ------
+    ShiftgymError
+        If there is no such suite, the file is no TOML, or a key is unknown, missing or of a wrong type.
+    """
+    path = Path(name)
+    if path.suffix == ".toml":
+        if not path.is_file():
+            raise ShiftgymError(f"suite file {str(path)!r} does not exist")
+        label, text = path.stem, path.read_text(encoding="utf-8")
+    else:
+        label = str(name)
+        if label not in list_suites():
+            raise UnknownNameError("suite", label, list_suites())
+        text = resources.files("shiftgym.suites").joinpath(f"{label}.toml").read_text(encoding="utf-8")
+    try:
+        return parse_suite(tomllib.loads(text), label)
+    except tomllib.TOMLDecodeError as error:
+        raise ShiftgymError(f"suite {label!r} is not valid TOML: {error}") from error
+
+
+_TOP = {
+    "title": str,
+    "agents": list,
+    "seeds": list,
+    "defaults": dict,
+    "scenarios": list,
+    "sweeps": list,
+    "published": dict,
+}
+_SCENARIO = {"name": str, "env": str, "train": str, "test": str, "shift": str, "env_kwargs": dict}
+_SWEEP = {**_SCENARIO, "severities": list}
+_PUBLISHED = {"source": str, "figures": dict}
+
+
+def parse_suite(content: Mapping[str, Any], name: str) -> Suite:
+    """Build a suite from the content of its TOML file (see ``suites/quick.toml`` for the form)."""
+    where = f"suite {name!r}"
+    _check_keys(content, _TOP, where, required=("agents", "seeds"))
+    defaults = content.get("defaults", {})
+    _check_keys(defaults, _SCENARIO, f"[defaults] of {where}")
+    scenarios = [
+        Scenario(**_merged(defaults, table, _SCENARIO, f"[[scenarios]] of {where}"))
+        for table in content.get("scenarios", [])
+    ]
+    for table in content.get("sweeps", []):
+        merged = _merged(defaults, table, _SWEEP, f"[[sweeps]] of {where}")
+        severities = merged.pop("severities")
+        scenarios += sweep_scenarios(Scenario(**merged), severities)
+    published = content.get("published")
+    if published is not None:
+        _check_keys(published, _PUBLISHED, f"[published] of {where}", required=("source", "figures"))
+        _check_figures(published["figures"], [scenario.name for scenario in scenarios], where)
+    return Suite(
+        name=name,
+        title=content.get("title", ""),
+        scenarios=tuple(scenarios),
+        agents=tuple(map(AgentSpec.parse, content["agents"])),
+        seeds=parse_seeds(content["seeds"]),
+        published=Published(**published) if published else None,
+    )
+
+
+def parse_seeds(seeds: Iterable[Any]) -> tuple[int, ...]:
+    """Check that seeds are whole numbers from 0 up."""
+    values = tuple(seeds)
+    for seed in values:
+        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+            raise ShiftgymError(f"seed {seed!r} is no whole number from 0 up")
+    return values
+
+
+def _merged(defaults: Mapping[str, Any], table: Any, known: Mapping[str, type], where: str) -> dict[str, Any]:
+    if not isinstance(table, dict):
+        raise ShiftgymError(f"{where}: {table!r} is no table")
+    where = f"{table.get('name', 'a nameless one')!r} in {where}"
+    _check_keys(table, known, where)
+    merged = {**defaults, **table}
+    merged["env_kwargs"] = {**defaults.get("env_kwargs", {}), **table.get("env_kwargs", {})}
+    required = [key for key in known if key not in ("shift", "env_kwargs")]
+    _check_keys(merged, known, where, required=required)
+    return merged
+
+
+def sweep_scenarios(scenario: Scenario, severities: Iterable[float]) -> list[Scenario]:
+    """Return the scenario once per severity of its shift, as one sweep that has its name."""
+    levels = list(severities)
+    shifts = severity_sweep(scenario.shift or None, levels)
+    return [
+        dataclasses.replace(
+            scenario,
+            name=f"{scenario.name} x{level:g}",
+            shift=str(shift),
+            sweep=scenario.name,
+            severity=float(level),
+        )
+        for level, shift in zip(levels, shifts, strict=True)
+    ]
+
+
+def _check_figures(figures: Mapping[str, Any], scenarios: Sequence[str], where: str) -> None:
+    for method, row in figures.items():
+        for scenario, value in row.items() if isinstance(row, dict) else [(method, row)]:
+            if scenario not in scenarios:
+                raise UnknownNameError(f"scenario in [published] of {where}:", scenario, scenarios)
+            if not isinstance(value, int | float):
+                raise ShiftgymError(f"[published] of {where}: {method} {scenario} = {value!r} is no number")
+
+
+def _check_keys(
+    table: Mapping[str, Any], known: Mapping[str, type], where: str, required: Sequence[str] = ()
+) -> None:
+    for key, value in table.items():
+        if key not in known:
+            raise UnknownNameError(f"key in {where}:", key, known)
+        if not isinstance(value, known[key]):
+            raise ShiftgymError(f"{where}: {key} = {value!r} must be of type {known[key].__name__}")
+    for key in required:
+        if key not in table:
+            raise ShiftgymError(f"{where} lacks {key!r}")

@@ -1,0 +1,258 @@
+"""The tables of a report, made once and shown on a terminal or in Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from rich import box
+from rich.markup import escape
+from rich.table import Table as RichTable
+
+from ..data.errors import ShiftgymError
+from .results import Run, summary
+from .scores import combined_half, paired
+
+NOTHING = "–"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A text, possibly the best of its column, possibly from elsewhere."""
+
+    text: str
+    best: bool = False
+    muted: bool = False
+
+
+@dataclass
+class Table:
+    """Title, column heads (the first one is that of the row labels), rows of cells, and a note underneath."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[Cell]] = field(default_factory=list)
+    note: str = ""
+
+    def rich(self) -> RichTable:
+        """For a terminal; the best of a column is bold."""
+        table = RichTable(
+            title=escape(self.title), caption=escape(self.note), box=box.SIMPLE_HEAD, title_justify="left",
+            caption_justify="left", title_style="bold", pad_edge=False,
+        )  # fmt: skip
+        for index, name in enumerate(self.columns):
+            table.add_column(escape(name), justify="right" if index else "left", no_wrap=not index)
+        for row in self.rows:
+            styles = ("bold" if cell.best else "dim" if cell.muted else "" for cell in row)
+            table.add_row(
+                *(
+                    f"[{style}]{escape(cell.text)}[/]" if style else escape(cell.text)
+                    for cell, style in zip(row, styles, strict=True)
+                )
+            )
+        return table
+
+    def markdown(self) -> str:
+        """For a file; the best of a column is bold."""
+        lines = [
+            f"### {self.title}",
+            "",
+            _line(self.columns),
+            _line(["---", *["---:"] * (len(self.columns) - 1)]),
+        ]
+        for row in self.rows:
+            marks = ("**" if cell.best else "_" if cell.muted and cell.text else "" for cell in row)
+            lines.append(_line([f"{mark}{cell.text}{mark}" for cell, mark in zip(row, marks, strict=True)]))
+        return "\n".join([*lines, *(["", self.note] if self.note else []), ""])
+
+
+def _line(texts: Sequence[str]) -> str:
+    return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"
+
+
+def number(value: float, half: float = math.nan) -> str:
+    """Write a number with three decimals, and the half-width of its interval when there is one."""
+    if not math.isfinite(value):
+        return NOTHING
+    if abs(value) >= 1000:
+        return f"{value:.3g}"
+    return f"{value:.3f}" + (f" ±{half:.3f}" if math.isfinite(half) else "")
+
+
+def all_tables(run: Run) -> list[Table]:
+    """Every table of a run's report."""
+    table = summary(run.results)
+    sweeps = [name for name in table["sweep"].unique() if name]
+    tables = [_regret(run, table)] if (table["sweep"] == "").any() else []
+    tables += [_sweep(table, name) for name in sweeps]
+    tables += [_scores(table)]
+    return tables + _paired(run, table)
+
+
+def _regret(run: Run, table: pd.DataFrame) -> Table:
+    """Normalised regret by agent and scenario, with average and maximum, as in Table I of 3D-Learning."""
+    table = table[table["sweep"] == ""]
+    scenarios = list(table["scenario"].unique())
+    mean = _pivot(table, "normalised_regret", scenarios)
+    half = _pivot(table, "normalised_regret_half", scenarios)
+    many = len(scenarios) > 1
+    if many:
+        half["average"] = _average_halves(run.results, table, scenarios)
+        mean["average"], mean["maximum"] = (
+            mean.mean(axis=1, skipna=False),
+            mean[scenarios].max(axis=1, skipna=False),
+        )
+        half["maximum"] = math.nan
+    contestants = ~table.groupby("agent", sort=False)["clairvoyant"].first()
+    best = mean[contestants].min()
+    view = Table(
+        f"Normalised regret{_mark(run.synthetic)}: mean ±95% interval over seeds and time (lower is better)",
+        ["agent", *mean.columns],
+    )
+    for agent, row in mean.iterrows():
+        ranked = bool(contestants[agent])
+        view.rows.append(
+            [Cell(str(agent))]
+            + [
+                Cell(number(row[c], half.loc[agent, c]), best=ranked and row[c] == best[c])
+                for c in mean.columns
+            ]
+        )
+    _add_published(run, view, scenarios, many)
+    distance = table.groupby("scenario", sort=False)["relative_wasserstein"].mean()
+    cells = [Cell(number(distance[scenario]), muted=True) for scenario in scenarios]
+    view.rows.append(
+        [Cell("distance from training", muted=True), *cells, *[Cell("", muted=True)] * (2 * many)]
+    )
+    view.note = " ".join(
+        (view.note, "Distance: 1-Wasserstein, as a multiple of the mean training outcome.")
+    ).strip()
+    return view
+
+
+def _add_published(run: Run, view: Table, scenarios: list[str], many: bool) -> None:
+    published = run.suite.published
+    if published is None:
+        return
+    for method, figures in published.figures.items():
+        values = [figures.get(scenario, math.nan) for scenario in scenarios]
+        extra = [float(np.mean(values)), float(np.max(values))] if many else []
+        view.rows.append(
+            [
+                Cell(f"[published] {method}", muted=True),
+                *(Cell(number(v), muted=True) for v in [*values, *extra]),
+            ]
+        )
+    view.note = f"[published]: {published.source}; its average and maximum are over the scenarios shown here."
+
+
+def _average_halves(results: pd.DataFrame, table: pd.DataFrame, scenarios: list[str]) -> pd.Series:
+    """Half-widths of averages over scenarios: seeds are paired across them, slots independent."""
+    over_time = _pivot(table, "normalised_regret_half_time", scenarios).pow(2).sum(
+        axis=1, skipna=False
+    ) ** 0.5 / len(scenarios)
+    mine = results[results["scenario"].isin(scenarios)]
+    by_seed = mine.groupby(["agent", "seed"], sort=False)["normalised_regret"].mean()
+    halves = {agent: combined_half(half, by_seed[agent].to_numpy()) for agent, half in over_time.items()}
+    return pd.Series(halves)
+
+
+def _sweep(table: pd.DataFrame, sweep: str) -> Table:
+    """Normalised regret by agent and severity."""
+    table = table[table["sweep"] == sweep]
+    mean = table.pivot_table(index="agent", columns="severity", values="normalised_regret", sort=False)
+    half = table.pivot_table(index="agent", columns="severity", values="normalised_regret_half", sort=False)
+    best = mean[~table.groupby("agent", sort=False)["clairvoyant"].first()].min()
+    view = Table(
+        f"Normalised regret against severity: {sweep}", ["agent", *(f"severity {c:g}" for c in mean.columns)]
+    )
+    for agent, row in mean.iterrows():
+        cells = [Cell(number(row[c], half.loc[agent, c]), best=row[c] == best[c]) for c in mean.columns]
+        view.rows.append([Cell(str(agent)), *cells])
+    view.note = "Severity 0 is the test trace as it is, 1 the shift as given."
+    return view
+
+
+#: Head, column of the summary, factor.
+_COLUMNS = (
+    ("violated steps %", "violation_rate", 100.0),
+    ("CVaR95 of cost", "cvar95", 1.0),
+    ("RMSE", "rmse", 1.0),
+    ("CRPS", "crps", 1.0),
+    ("90% covered %", "coverage90", 100.0),
+    ("decision p50 ms", "latency_p50_ms", 1.0),
+    ("p99 ms", "latency_p99_ms", 1.0),
+    ("fit s", "fit_seconds", 1.0),
+    ("peak MB", "fit_memory_mb", 1.0),
+)
+
+
+def _scores(table: pd.DataFrame) -> Table:
+    """Tabulate the other scores, averaged over scenarios."""
+    mean = table.groupby("agent", sort=False).mean(numeric_only=True)
+    families = [c for c in mean.columns if c.startswith("violation_rate_") and "_half" not in c]
+    columns = [
+        _COLUMNS[0],
+        *((f"{c.removeprefix('violation_rate_')} %", c, 100.0) for c in families),
+        *_COLUMNS[1:],
+    ]
+    columns = [column for column in columns if column[1] in mean and mean[column[1]].notna().any()]
+    view = Table(
+        "Other scores, averaged over all scenarios and seeds", ["agent", *(head for head, _, _ in columns)]
+    )
+    for agent, row in mean.iterrows():
+        view.rows.append(
+            [Cell(str(agent)), *(Cell(_short(row[name] * factor)) for _, name, factor in columns)]
+        )
+    return view
+
+
+def _short(value: float) -> str:
+    return NOTHING if not math.isfinite(value) else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
+def _paired(run: Run, table: pd.DataFrame) -> list[Table]:
+    """Cost of every agent against the best one on average, on the same seeds and steps."""
+    table = table[(table["sweep"] == "") & ~table["clairvoyant"].astype(bool)]
+    agents, scenarios = list(table["agent"].unique()), list(table["scenario"].unique())
+    if len(agents) < 2:
+        return []
+    mean = _pivot(table, "normalised_regret", scenarios).mean(axis=1, skipna=False)
+    if mean.isna().all():
+        return []
+    best = str(mean.idxmin())
+    view = Table(
+        f"Mean cost minus that of {best}, on the same seeds and steps [95% interval], and share of steps won",
+        ["agent", *scenarios],
+    )
+    for agent in (agent for agent in agents if agent != best):
+        view.rows.append(
+            [Cell(agent), *(Cell(_versus(run, scenario, agent, best)) for scenario in scenarios)]
+        )
+    return [view]
+
+
+def _versus(run: Run, scenario: str, agent: str, other: str) -> str:
+    try:
+        costs = [
+            np.stack(
+                [run.steps(scenario, name, seed, ["cost"])["cost"].to_numpy() for seed in run.suite.seeds]
+            )
+            for name in (agent, other)
+        ]
+    except ShiftgymError:
+        return NOTHING
+    result = paired(*costs)
+    low, high = result.interval
+    return f"{result.difference:+.4f} [{low:+.4f}, {high:+.4f}] {100 * result.win_rate:.0f}%"
+
+
+def _pivot(table: pd.DataFrame, score: str, scenarios: list[str]) -> pd.DataFrame:
+    return table.set_index(["agent", "scenario"])[score].unstack("scenario", sort=False)[scenarios]
+
+
+def _mark(synthetic: bool) -> str:
+    return " (synthetic traces)" if synthetic else ""

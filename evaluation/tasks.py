@@ -1,0 +1,84 @@
+"""What a worker does: fit an agent, or replay a fitted one and write down its scores."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..agents import load_agent
+from ..data.files import atomic_write, explain_full_disk
+from .cells import Cell, Fit
+from .effort import measure, single_thread
+from .results import CELLS, Run, read_json, write_json
+from .rollout import TestBench, make_training_env, rollout
+
+EFFORT_FILE = "effort.json"
+
+
+def run_fit(fit: Fit, folder: Path) -> dict[str, Any]:
+    """Fit an agent and save it as ``folder/ID``, complete or not at all.
+
+    Returns
+    -------
+    dict
+        ``fit_seconds`` and ``fit_memory_mb``, which are saved beside the agent.
+    """
+    agent = fit.agent.make(fit.seed)
+    env = make_training_env(fit.env, fit.train, fit.env_kwargs)
+    with single_thread(), measure() as effort:
+        agent.fit(env, progress=False, device=fit.device)
+    env.close()
+    cost = {"fit_seconds": effort.seconds, "fit_memory_mb": effort.memory_mb}
+    target = folder / fit.id
+    with explain_full_disk(target):
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{fit.id}.", dir=folder))
+        try:
+            agent.save(draft)
+            write_json(draft / EFFORT_FILE, cost)
+            if not target.exists():
+                draft.replace(target)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    return cost
+
+
+def run_cell(cell: Cell, run: Run, fits: Path) -> dict[str, Any]:
+    """Replay a fitted agent and write the cell's steps, then its scores: these make it a finished cell.
+
+    Returns
+    -------
+    dict
+        The scores.
+    """
+    cell.fit.agent.agent_class()  # registers a class of the user's own, which load_agent then finds
+    agent = load_agent(fits / cell.fit.id)
+    bench = TestBench.make(cell.scenario, cell.fit.seed)
+    with single_thread(), measure() as effort:
+        replay = rollout(agent, bench)
+    task, moved = bench.env.task, bench.shift_report
+    scores = {
+        **replay.scores(),
+        **read_json(fits / cell.fit.id / EFFORT_FILE),
+        "replay_seconds": effort.seconds,
+        "wasserstein": moved.wasserstein,
+        "relative_wasserstein": moved.relative_wasserstein,
+    }
+    about = {
+        "clairvoyant": bool(agent.clairvoyant),
+        "synthetic": task.trace.synthetic or task.reference.synthetic,
+        "outcome": task.trace.outcome_names,
+        "families": task.problem.families,
+        "units": task.problem.units,
+        "history": task.trace.provenance.history,
+        "slot_seconds": task.trace.slot,
+    }
+    bench.env.close()
+    with atomic_write(run.folder / CELLS / f"{cell.id}.parquet", "wb") as file:
+        pd.DataFrame(replay.columns()).to_parquet(file, index=False, compression="zstd")
+    write_json(run.cell_file(cell.id), {"scores": scores, "about": about})
+    return scores
