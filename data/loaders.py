@@ -20,9 +20,7 @@ from .trace import Provenance, Trace, format_duration
 Requests = tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]
 
 
-def request_batches(
-    path: Path, *, time: str, prompt: str, output: str | None, unit: str | None
-) -> Iterator[Requests]:
+def request_batches(path: Path, *, time: str, prompt: str, output: str | None, unit: str | None) -> Iterator[Requests]:
     """Yield time (ns since 1970), prompt and output tokens of a request log, batch by batch.
 
     Missing values come as NaT and NaN; nothing is checked but the columns and their types.
@@ -36,9 +34,7 @@ def request_batches(
         if batch.num_rows == 0:
             continue
         stamps = nanoseconds(batch.column(0), unit, f"column {time!r} of {path}")
-        tokens = [
-            floats(batch.column(i), f"column {name!r} of {path}") for i, name in enumerate(columns) if i
-        ]
+        tokens = [floats(batch.column(i), f"column {name!r} of {path}") for i, name in enumerate(columns) if i]
         yield stamps, tokens[0], tokens[1] if output else np.zeros(len(stamps))
 
 
@@ -167,9 +163,7 @@ def read_series(path: str | os.PathLike[str], info: TraceInfo) -> Trace:
 
 def _series_time(table: Any, times: list[str], how: dict[str, Any], path: Path) -> NDArray[np.datetime64]:
     if len(times) == 1:
-        stamps = nanoseconds(
-            table[times[0]].combine_chunks(), how.get("unit"), f"column {times[0]!r} of {path}"
-        )
+        stamps = nanoseconds(table[times[0]].combine_chunks(), how.get("unit"), f"column {times[0]!r} of {path}")
         return stamps.view("datetime64[ns]")
     day, hour = (floats(table[c].combine_chunks(), f"column {c!r} of {path}") for c in times)
     start = np.datetime64(how.get("start", "1970-01-01"), "ns")

@@ -97,9 +97,7 @@ def load_requests(name: str) -> RequestLog:
     return source
 
 
-def load_trace(
-    spec: str, *, slot: str | float | None = None, window: tuple[Place, Place] | None = None
-) -> Trace:
+def load_trace(spec: str, *, slot: str | float | None = None, window: tuple[Place, Place] | None = None) -> Trace:
     r"""Return a trace, downloaded on first use.
 
     Parameters
@@ -140,9 +138,7 @@ def load_trace(
         ("window", window is not None, (parsed.start, parsed.stop) != (None, None)),
     ):
         if given and inside:
-            raise TraceError(
-                f"{field} of trace {spec!r} is given twice, in the text and as keyword: give one"
-            )
+            raise TraceError(f"{field} of trace {spec!r} is given twice, in the text and as keyword: give one")
     start, stop = window or (parsed.start, parsed.stop)
     length = slot if slot is not None else parsed.slot or None
     trace = _slots(parsed.name, None if length is None else parse_duration(length))
@@ -176,9 +172,7 @@ def _source(name: str) -> Trace | RequestLog:
     if info.synthetic:
         return _generated(name.removeprefix(SYNTHETIC))
     if info.streamed:
-        raise TraceError(
-            f"trace {name!r} is too large to keep request by request: load its slots with load_trace"
-        )
+        raise TraceError(f"trace {name!r} is too large to keep request by request: load its slots with load_trace")
     path = _located(name)
     return _read_real(name, str(path), path.stat().st_mtime_ns)
 

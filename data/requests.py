@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from .errors import TraceError
 from .trace import Provenance, Trace, _frozen, format_duration, parse_duration, to_stamp
 
+MAX_SLOTS = 10**8
+
 
 def check_times(name: str, nanoseconds: NDArray[np.int64], row: int = 0) -> None:
     """Raise a TraceError for a missing time; ``row`` is the number of the first one."""
@@ -29,6 +31,23 @@ def check_tokens(name: str, field: str, tokens: NDArray[np.float64], row: int = 
             f"{field} tokens of request log {name!r} are {tokens[first]} at row {row + first} "
             f"({bad.sum()} such rows): token counts must be finite and not negative; drop or mend these rows"
         )
+
+
+def slot_count(name: str, origin: int, end: int, width: int) -> int:
+    """Return how many slots of ``width`` nanoseconds fit between two instants.
+
+    Raises
+    ------
+    TraceError
+        If they are too many to keep, which a single wrong time stamp is enough for.
+    """
+    count = (end - origin) // width
+    if count > MAX_SLOTS:
+        raise TraceError(
+            f"slot: request log {name!r} spans {to_stamp(origin)} to {to_stamp(end)}, {count} slots of "
+            f"{format_duration(width / 1e9)}: use longer slots, or mend the time stamp that is far off"
+        )
+    return count
 
 
 def slot_trace(
@@ -52,7 +71,7 @@ def slot_trace(
     TraceError
         If not one slot fits.
     """
-    count = (end - origin) // width
+    count = slot_count(name, origin, end, width)
     if count < 1:
         raise TraceError(
             f"slot: {format_duration(width / 1e9)} is longer than request log {name!r} "
@@ -106,9 +125,7 @@ class RequestLog:
         for name in ("prompt", "output"):
             tokens = getattr(self, name)
             if tokens.shape != self.time.shape:
-                raise TraceError(
-                    f"{name} of {self.name!r} has shape {tokens.shape}, expected {self.time.shape}"
-                )
+                raise TraceError(f"{name} of {self.name!r} has shape {tokens.shape}, expected {self.time.shape}")
             check_tokens(self.name, name, tokens)
         steps = np.diff(self.time)
         if (steps < np.timedelta64(0)).any():
@@ -127,13 +144,9 @@ class RequestLog:
         if first >= last:
             return None
         rows = slice(int(first), int(last))
-        return dataclasses.replace(
-            self, time=self.time[rows], prompt=self.prompt[rows], output=self.output[rows]
-        )
+        return dataclasses.replace(self, time=self.time[rows], prompt=self.prompt[rows], output=self.output[rows])
 
-    def slots(
-        self, slot: str | float, start: np.datetime64 | None = None, stop: np.datetime64 | None = None
-    ) -> Trace:
+    def slots(self, slot: str | float, start: np.datetime64 | None = None, stop: np.datetime64 | None = None) -> Trace:
         """Sum the tokens of each slot, exactly (integer nanoseconds, no rounding of boundaries).
 
         Parameters
@@ -159,14 +172,12 @@ class RequestLog:
         width = round(parse_duration(slot) * 1e9)
         origin = to_stamp(self.time[0] if start is None else start)
         end = to_stamp(self.time[-1] if stop is None else stop)
-        count = int((end - origin).astype(np.int64) // width)
+        first, last = int(origin.astype(np.int64)), int(end.astype(np.int64))
+        count = slot_count(self.name, first, last, width)
         index = (self.time - origin).astype(np.int64) // width
         inside = (index >= 0) & (index < count)
         weights = (self.prompt + self.output)[inside]
-        tokens = np.bincount(index[inside], weights, max(count, 0)).astype(
-            np.float64
-        )  # int when none is inside
-        first, last = int(origin.astype(np.int64)), int(end.astype(np.int64))
+        tokens = np.bincount(index[inside], weights, max(count, 0)).astype(np.float64)  # int when none is inside
         trace = slot_trace(self.name, first, last, width, tokens, self.provenance)
         return trace.replace(requests=self)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from .errors import TraceError
-from .loaders import request_batches, unsorted_error
-from .requests import check_times, check_tokens, slot_trace
+from .loaders import Requests, request_batches, unsorted_error
+from .requests import check_times, check_tokens, slot_count, slot_trace
 from .trace import Provenance, Trace, parse_duration
 
 
@@ -55,25 +56,32 @@ def stream_slots(
     width = round(parse_duration(slot) * 1e9)
     read = functools.partial(request_batches, path, time=time, prompt=prompt, output=output, unit=unit)
     origin = min((int(stamps.min()) for stamps, _, _ in read()), default=None) if sort else None
-    totals, row, last = np.zeros(1 << 16), 0, None
-    for stamps, prompts, outputs in read():
-        check_times(name, stamps, row)
-        for field, tokens in (("prompt", prompts), ("output", outputs)):
-            check_tokens(name, field, tokens, row)
-        if not sort:
-            steps = np.diff(stamps, prepend=stamps[0] if last is None else last)
-            if (steps < 0).any():
-                raise unsorted_error(path, time, row + int(np.argmax(steps < 0)))
+    totals, last = np.zeros(1 << 16), np.iinfo(np.int64).min
+    for stamps, prompts, outputs in _checked(read(), name, None if sort else (path, time)):
         origin = int(stamps[0]) if origin is None else origin
-        last = int(stamps.max()) if last is None else max(last, int(stamps.max()))
-        needed = (last - origin) // width + 1
-        if needed > len(totals):
-            totals = np.concatenate((totals, np.zeros(max(needed - len(totals), len(totals)))))
+        last = max(last, int(stamps.max()))
         index = (stamps - origin) // width
         first = int(index.min())
+        needed = slot_count(name, origin, last, width) + 1
+        if needed > len(totals):
+            totals = np.concatenate((totals, np.zeros(max(needed - len(totals), len(totals)))))
         sums = np.bincount(index - first, prompts + outputs)
         totals[first : first + len(sums)] += sums
-        row += len(stamps)
-    if origin is None or last is None:
+    if origin is None:
         raise TraceError(f"file {path} has a header but no request: it needs at least one row")
     return slot_trace(name, origin, last, width, totals, provenance or Provenance(source=str(path)))
+
+
+def _checked(batches: Iterator[Requests], name: str, order: tuple[Path, str] | None) -> Iterator[Requests]:
+    """Check each batch as a request log is, and its order (``order`` names file and column) unless it is None."""
+    row, last = 0, np.iinfo(np.int64).min
+    for stamps, prompts, outputs in batches:
+        check_times(name, stamps, row)
+        check_tokens(name, "prompt", prompts, row)
+        check_tokens(name, "output", outputs, row)
+        if order is not None:
+            back = np.concatenate(([stamps[0] < last], stamps[1:] < stamps[:-1]))
+            if back.any():
+                raise unsorted_error(*order, row + int(np.argmax(back)))
+        row, last = row + len(stamps), int(stamps[-1])
+        yield stamps, prompts, outputs

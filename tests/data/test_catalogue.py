@@ -59,9 +59,7 @@ def test_each_trace_has_a_stand_in() -> None:
 
 def test_unknown_names_list_the_closest() -> None:
     for look_up in (load_trace, load_requests, trace_info):
-        with pytest.raises(
-            UnknownNameError, match="unknown trace 'azure-2023-con'; did you mean 'azure-2023-conv'"
-        ):
+        with pytest.raises(UnknownNameError, match="unknown trace 'azure-2023-con'; did you mean 'azure-2023-conv'"):
             look_up("azure-2023-con")
 
 

@@ -92,8 +92,6 @@ def test_check_finds_a_wrong_file(nowhere: Path, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.real
-def test_check_accepts_the_real_files(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_check_accepts_the_real_files(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.undo()
     assert cli.main(["check"]) == 0

@@ -40,10 +40,7 @@ def _lengths(service: str, rng: np.random.Generator) -> dict[str, dict[str, str]
     media = [f"{kind}_{what}" for kind in ("image", "audio", "video") for what in ("count", "tokens")]
     inputs = ["text_tokens", *media] if "multimodal" in service else ["input_tokens"]
     empty = dict.fromkeys([*inputs, "output_tokens"], "{}")
-    return {
-        str(start): {name: law() for name in empty} if rng.random() < 0.8 else empty
-        for start in (0, 21600, 43200)
-    }
+    return {str(start): {name: law() for name in empty} if rng.random() < 0.8 else empty for start in (0, 21600, 43200)}
 
 
 def pack(path: Path, files: dict[str, str]) -> Path:
@@ -67,9 +64,7 @@ def _picture(lines: dict[str, np.ndarray], unit: float, count: int, width: float
     axes = figure.subplots()
     for label, values in lines.items():
         axes.plot(np.arange(MINUTES), values, label=label)
-    axes.set(
-        xlim=(0, MINUTES), ylim=(0, unit * (count + 0.5)), yticks=unit * np.arange(1, count + 1), xticks=[]
-    )
+    axes.set(xlim=(0, MINUTES), ylim=(0, unit * (count + 0.5)), yticks=unit * np.arange(1, count + 1), xticks=[])
     axes.grid(axis="y")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")

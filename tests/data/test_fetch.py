@@ -203,9 +203,7 @@ def test_a_wrong_file_in_the_data_folder_is_kept_and_refused(
 ) -> None:
     (tmp_path / "log.csv").write_bytes(b"mine")
     monkeypatch.setenv("SHIFTGYM_DATA", str(tmp_path))
-    with pytest.raises(
-        DownloadError, match=f"expected {DIGEST}, found {hashlib.sha256(b'mine').hexdigest()}"
-    ):
+    with pytest.raises(DownloadError, match=f"expected {DIGEST}, found {hashlib.sha256(b'mine').hexdigest()}"):
         fetch(public(server))
     assert (tmp_path / "log.csv").read_bytes() == b"mine"
 

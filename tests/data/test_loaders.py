@@ -78,9 +78,7 @@ def test_times_are_text_or_numbers_with_a_unit(
 ) -> None:
     path = write(tmp_path / "log.csv", text([(value, 1, 1) for value in values]))
     log = read_requests(path, **COLUMNS, unit=unit)
-    assert (log.time[1] - log.time[0]).astype(int) == pytest.approx(
-        nanoseconds, abs=300 if "." in values[0] else 0
-    )
+    assert (log.time[1] - log.time[0]).astype(int) == pytest.approx(nanoseconds, abs=300 if "." in values[0] else 0)
 
 
 def test_integer_nanoseconds_of_parquet_are_exact(tmp_path: Path) -> None:
@@ -102,6 +100,7 @@ def test_integer_nanoseconds_of_parquet_are_exact(tmp_path: Path) -> None:
         (text(header="when,tokenz_in,tokens_out,other"), "no column 'tokens_in'; did you mean 'tokenz_in'"),
         (text([(STAMPS[0], "", 1)]), "prompt tokens .* nan at row 0"),
         (text([(STAMPS[0], 1, 1), (STAMPS[1], 1, -7)]), "output tokens .* -7.0 at row 1"),
+        (text([*ROWS, ("2200-01-01", 1, 1)]), "spans 2026-01-01.* to 2200-01-01.* slots of 1s"),
         (text([(STAMPS[0], "many", 1)]), "cannot be read as csv: .*many"),
         (text(ROWS[::-1]), "unsorted: row 1 .*sort=True"),
         (text([("1700000000", 1, 1)]), "column 'when' .*1700000000.*unit='s'"),
@@ -114,7 +113,7 @@ def test_integer_nanoseconds_of_parquet_are_exact(tmp_path: Path) -> None:
 def test_broken_files_name_what_is_wrong(tmp_path: Path, content: str, message: str, streamed: bool) -> None:
     path = write(tmp_path / "log.csv", content)
     with pytest.raises(TraceError, match=message):
-        stream_slots(path, "1s", **COLUMNS) if streamed else read_requests(path, **COLUMNS)
+        stream_slots(path, "1s", **COLUMNS) if streamed else read_requests(path, **COLUMNS).slots("1s")
 
 
 @pytest.mark.parametrize(
@@ -131,9 +130,7 @@ def test_broken_files_name_what_is_wrong(tmp_path: Path, content: str, message: 
         ("log.jsonl", b'{"when": "2026-01-01", "tokens_in": 2, "tokens_out": "x"}\n', "give numbers"),
     ],
 )
-def test_files_of_another_kind_are_refused(
-    tmp_path: Path, name: str, content: bytes | None, message: str
-) -> None:
+def test_files_of_another_kind_are_refused(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(TraceError, match=message):
@@ -202,9 +199,7 @@ def test_a_stream_finds_the_row_of_a_later_batch(tmp_path: Path, monkeypatch: py
         ("mooncake-conversation", 12031, 12035, 343),
     ],
 )
-def test_real_logs_have_the_published_figures(
-    name: str, count: int, mean_prompt: int, mean_output: int
-) -> None:
+def test_real_logs_have_the_published_figures(name: str, count: int, mean_prompt: int, mean_output: int) -> None:
     log = load_requests(name)
     assert len(log) == count
     assert round(log.prompt.mean()) == mean_prompt

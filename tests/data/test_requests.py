@@ -35,8 +35,7 @@ def test_slots_are_exact(rows: list[tuple[int, int, int]], slot: Any) -> None:
         return
     trace = log.slots(slot)
     expected = [
-        sum(p + o for t, p, o in rows if first + i * width <= t < first + (i + 1) * width)
-        for i in range(count)
+        sum(p + o for t, p, o in rows if first + i * width <= t < first + (i + 1) * width) for i in range(count)
     ]
     assert trace.outcome[:, 0].tolist() == expected
     assert trace.requests is log

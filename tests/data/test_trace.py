@@ -203,9 +203,7 @@ def test_malformed_text_forms_are_errors(text: str, message: str) -> None:
         parse_spec(text)
 
 
-places = (
-    st.none() | st.integers(0, 10**6) | st.floats(0, 1).filter(lambda x: "." in repr(x) or "e" in repr(x))
-)
+places = st.none() | st.integers(0, 10**6) | st.floats(0, 1).filter(lambda x: "." in repr(x) or "e" in repr(x))
 
 
 @given(st.sampled_from(["", "2s", "10min"]), places, places)
