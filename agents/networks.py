@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -58,7 +59,7 @@ class StackedLSTM(Network):
     def __init__(self, layout: Layout, outputs: int, observations: Tensor, hidden: Sequence[int] = (128, 64)) -> None:
         super().__init__(layout, outputs, observations)
         widths = [layout.columns, *hidden]
-        pairs = zip(widths[:-1], widths[1:], strict=True)
+        pairs = pairwise(widths)
         self.layers = nn.ModuleList(nn.LSTM(before, after, batch_first=True) for before, after in pairs)
         self.head = nn.Linear(widths[-1] + layout.context + layout.previous, outputs)
 
@@ -76,7 +77,7 @@ class MLP(Network):
     def __init__(self, layout: Layout, outputs: int, observations: Tensor, hidden: Sequence[int] = (128, 64)) -> None:
         super().__init__(layout, outputs, observations)
         widths = [layout.size, *hidden]
-        pairs = zip(widths[:-1], widths[1:], strict=True)
+        pairs = pairwise(widths)
         layers = [layer for before, after in pairs for layer in (nn.Linear(before, after), nn.SiLU())]
         self.body = nn.Sequential(*layers, nn.Linear(widths[-1], outputs))
 

@@ -134,7 +134,7 @@ class ReplayEnv(gymnasium.Env[Observations, Any]):
             oracle_cost = float(problem.cost(outcome, oracle, previous))
         else:
             oracle, oracle_cost = task.oracle_decisions[point], task.oracle_costs.item(point)
-        magnitudes = problem.excess(requested) | problem.shortfall(outcome, decision)
+        magnitudes = problem.excess(requested, decision) | problem.shortfall(outcome, decision)
         info = {"cost": cost, "oracle_cost": oracle_cost, "regret": cost - oracle_cost, "violation": 0.0}
         for key, family in self._families:
             info[key] = magnitude = float(magnitudes[family])

@@ -247,5 +247,7 @@ class Task(ABC):
         if decision.shape != shape:
             raise ActionError(f"action has shape {decision.shape}, expected {shape}: {action!r}")
         if not math.isfinite(decision.item() if decision.size == 1 else decision.sum()):
-            raise ActionError(f"action is not finite: {action!r}; give numbers, the environment clips them to the bounds")
+            raise ActionError(
+                f"action is not finite: {action!r}; give numbers, the environment clips them to the bounds"
+            )
         return decision

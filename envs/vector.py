@@ -149,7 +149,9 @@ class ReplayVectorEnv(VectorEnv[Observations, Any, Any]):
         waking = self._done
         restart = bool(waking.any())
         if restart and self.autoreset_mode is AutoresetMode.DISABLED:
-            raise ShiftgymError("autoreset is disabled and an episode is over: reset(options={'reset_mask': done}) first")
+            raise ShiftgymError(
+                "autoreset is disabled and an episode is over: reset(options={'reset_mask': done}) first"
+            )
         if restart:  # next-step mode: these rows spend the step on starting a new episode
             self._start(waking, np.zeros(self.num_envs, bool))
         info, cost = self._settle(requested)
@@ -186,7 +188,7 @@ class ReplayVectorEnv(VectorEnv[Observations, Any, Any]):
             oracle_cost = problem.cost(outcome, oracle, self._previous)
         else:
             oracle, oracle_cost = task.oracle_decisions[point], task.oracle_costs[point]
-        magnitudes = problem.excess(requested) | problem.shortfall(outcome, decision)
+        magnitudes = problem.excess(requested, decision) | problem.shortfall(outcome, decision)
         info: dict[str, Any] = {"cost": cost, "oracle_cost": oracle_cost, "regret": cost - oracle_cost}
         first, *others = (magnitude > 0 for magnitude in magnitudes.values())
         for violated in others:

@@ -18,8 +18,10 @@ T = TypeVar("T")
 
 
 class _Scalars:
-    """The few array functions that formulas use, for Python floats: an environment's single step is ten
-    times faster on floats than on arrays of one element."""
+    """The few array functions that formulas use, for Python floats.
+
+    A single environment's step is several times faster on floats than on arrays of one element.
+    """
 
     minimum = staticmethod(min)
     maximum = staticmethod(max)

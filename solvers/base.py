@@ -104,9 +104,7 @@ class DecisionProblem(ABC):
         """
 
     @abstractmethod
-    def adjoint(
-        self, scenarios: Array, decisions: Array, cotangent: Array, weights: Array | None = None
-    ) -> Adjoint:
+    def adjoint(self, scenarios: Array, decisions: Array, cotangent: Array, weights: Array | None = None) -> Adjoint:
         """Both gradient estimators at ``decisions = solve(scenarios)``, for ``cotangent`` = dF/dz* (B, d)."""
 
     @abstractmethod

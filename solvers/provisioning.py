@@ -183,7 +183,9 @@ class Provisioning(DecisionProblem):
         free = xp.isnan(previous)
         start = xp.where(free, workload * self.clairvoyant_ratio, previous)
         shares = [ratio(self.active_cost + self.switching_cost), ratio(self.active_cost - self.switching_cost), 1.0]
-        candidates = xp.stack([start, *(workload * share for share in shares), 0 * workload, 0 * workload + high], axis=-1)
+        candidates = xp.stack(
+            [start, *(workload * share for share in shares), 0 * workload, 0 * workload + high], axis=-1
+        )
         candidates = xp.clip(candidates, low, high)
         price = xp.where(free, xp.zeros_like(workload), xp.zeros_like(workload) + self.switching_cost)
         value = self.net_utility(workload[..., None], candidates)
@@ -314,9 +316,7 @@ class Provisioning(DecisionProblem):
                 break
         return a
 
-    def adjoint(
-        self, scenarios: Array, decisions: Array, cotangent: Array, weights: Array | None = None
-    ) -> Adjoint:
+    def adjoint(self, scenarios: Array, decisions: Array, cotangent: Array, weights: Array | None = None) -> Adjoint:
         """Closed-form sensitivities of the scenario decision.
 
         A decision at a bound does not move. One pinned at a workload (only possible where delta < 0) moves one to
@@ -330,7 +330,11 @@ class Provisioning(DecisionProblem):
     def _adjoint(self, c: Array, decisions: Array, cotangent: Array, weights: Array | None) -> Adjoint:
         xp = namespace(c)
         a = decisions[:, None, :]
-        mass = xp.ones_like(c[:, :, :1]) / c.shape[1] if weights is None else (weights / weights.sum(-1)[:, None])[..., None]
+        mass = (
+            xp.ones_like(c[:, :, :1]) / c.shape[1]
+            if weights is None
+            else (weights / weights.sum(-1)[:, None])[..., None]
+        )
         low, high = self.box(c)
         inside = (decisions > low) & (decisions < high)
         pull = xp.where(inside, cotangent, xp.zeros_like(cotangent))
@@ -340,7 +344,9 @@ class Provisioning(DecisionProblem):
         curvature = xp.maximum((gain * c).sum(1), _like(_TINY, c))  # (B, N), positive
         hit = xp.where(xp.abs(c - a) <= 8 * xp.finfo(c.dtype).eps * a, mass + 0 * c, xp.zeros_like(c))
         pinned = (hit.sum(1) > 0) & inside
-        moves = xp.where(pinned[:, None], hit / xp.maximum(hit.sum(1), _like(_TINY, c))[:, None], gain * a / curvature[:, None])
+        moves = xp.where(
+            pinned[:, None], hit / xp.maximum(hit.sum(1), _like(_TINY, c))[:, None], gain * a / curvature[:, None]
+        )
         # score weights
         density = self._density(c, a, mass)
         smooth = xp.maximum(curvature - self.kink * density, 0.1 * curvature)
@@ -373,7 +379,7 @@ def _like(value: float, array: Array) -> Any:
 
 
 def _kind(array: Array) -> dict[str, Any]:
-    """dtype and device keywords of an array."""
+    """Keywords for the dtype and device of an array."""
     return {"dtype": array.dtype, "device": array.device}
 
 

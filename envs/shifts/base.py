@@ -165,15 +165,9 @@ class SingleShift(Shift):
 
     def __post_init__(self) -> None:
         for field, spec in self.parameters().items():
-            object.__setattr__(
-                self, field, spec.check(f"{field} of shift {self.name!r}", getattr(self, field))
-            )
+            object.__setattr__(self, field, spec.check(f"{field} of shift {self.name!r}", getattr(self, field)))
         if self.onset is not None and self.place != "onset":
-            fix = (
-                f"it begins at its own {self.place!r}"
-                if self.place
-                else "use 'splice', which begins at a date"
-            )
+            fix = f"it begins at its own {self.place!r}" if self.place else "use 'splice', which begins at a date"
             raise ShiftError(f"onset of shift {self.name!r} is {self.onset!r}: give none, {fix}")
         self.validate()
         if self.severity > 0:
@@ -205,9 +199,7 @@ class SingleShift(Shift):
             if spec.identity is not None and getattr(self, field) is not None
         }
         if not scaled:
-            raise ShiftError(
-                f"severity of shift {self.name!r} is {self.severity!r}: give 0 or 1, it is all or nothing"
-            )
+            raise ShiftError(f"severity of shift {self.name!r} is {self.severity!r}: give 0 or 1, it is all or nothing")
         try:
             return dataclasses.replace(self, severity=1.0, **scaled)
         except ShiftError as error:

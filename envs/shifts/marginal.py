@@ -42,9 +42,7 @@ class Stretch(ArrayShift):
     order of the values stays, those at the median do not move and the largest ends ``factor`` times as far.
     """
 
-    factor: float = parameter(
-        2.0, identity=1.0, low=1.0, doc="what the distance of the largest value grows by"
-    )
+    factor: float = parameter(2.0, identity=1.0, low=1.0, doc="what the distance of the largest value grows by")
     tail: str = parameter(
         "high", kind="choice", choices=("high", "low", "both"), doc="side of the median that is stretched"
     )

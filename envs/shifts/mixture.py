@@ -23,9 +23,7 @@ class OtherTraceShift(TraceShift):
     trace: str | Trace = parameter(  # noqa: RUF009
         kind="trace", doc="the other trace, with the same slot length and columns"
     )
-    units: str = parameter(
-        "same", kind="choice", choices=("same", "any"), doc="'any' lets the units of the two differ"
-    )
+    units: str = parameter("same", kind="choice", choices=("same", "any"), doc="'any' lets the units of the two differ")
 
     def other(self, trace: Trace) -> Trace:
         """Return the other trace, in slots as long as those of ``trace``.

@@ -38,9 +38,7 @@ def register(name: str, *, family: str = "user", source: str = "") -> Callable[[
         if taken is not None and (taken.__module__, taken.__qualname__) != (cls.__module__, cls.__qualname__):
             raise ShiftError(f"name {name!r} is taken by the shift {taken.__qualname__}: choose another")
         if not NAME.fullmatch(name) or name == NONE:
-            raise ShiftError(
-                f"name of shift {cls.__qualname__} is {name!r}: use letters, digits, '-' and '_'"
-            )
+            raise ShiftError(f"name of shift {cls.__qualname__} is {name!r}: use letters, digits, '-' and '_'")
         for field in dataclasses.fields(cls):
             if "parameter" not in field.metadata:
                 raise ShiftError(f"field {field.name!r} of shift {name!r}: declare it with parameter(...)")
@@ -113,15 +111,11 @@ def parse_shift(shift: str | Mapping[str, Any] | Sequence[Any] | Shift | None) -
         values = {str(key): value for key, value in shift.items()}
         name = values.pop("name", None)
         if not isinstance(name, str):
-            raise ShiftError(
-                f"name of shift {dict(shift)!r} is {name!r}: give one of {', '.join(list_shifts())}"
-            )
+            raise ShiftError(f"name of shift {dict(shift)!r} is {name!r}: give one of {', '.join(list_shifts())}")
         return compose(()) if name == NONE else make_shift(name, **values)
     if isinstance(shift, Sequence):
         return compose(map(parse_shift, shift))
-    raise ShiftError(
-        f"shift is {shift!r}: give its text, a mapping with a name, a sequence of these, a Shift or None"
-    )
+    raise ShiftError(f"shift is {shift!r}: give its text, a mapping with a name, a sequence of these, a Shift or None")
 
 
 def severity_sweep(
@@ -144,8 +138,7 @@ def describe_shifts() -> list[dict[str, str]]:
         common = {field.name for field in dataclasses.fields(SingleShift)}
         own = {name: spec for name, spec in cls.parameters().items() if name not in common}
         parameters = (
-            f"{name}{'' if name in required else f'={defaults[name]}'} ({spec.doc})"
-            for name, spec in own.items()
+            f"{name}{'' if name in required else f'={defaults[name]}'} ({spec.doc})" for name, spec in own.items()
         )
         rows.append(
             {
