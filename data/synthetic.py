@@ -12,8 +12,10 @@ Request logs (:func:`synthetic_requests`) are Cox processes:
   (Poisson for shape 1), as ServeGen [3]_ finds for the clients of a service;
 * prompt and output lengths are clipped lognormal mixtures, tied by a rank correlation [4]_.
 
-Series (:func:`synthetic_trace`) have a log level with daily and weekly harmonics, autoregressive noise,
-bursts and outages.
+Series (:func:`synthetic_trace`) have a log level with daily harmonics, a weekend level and two
+autoregressive terms, multiplied in episodes (bursts, outages) and brought to the fitted mean. The release
+files, a week of requests, are such a series at ten minutes, refined to any shorter slot as a compound
+Poisson process, again with an Ornstein-Uhlenbeck log rate.
 
 References
 ----------
@@ -32,7 +34,6 @@ import tomllib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -40,9 +41,26 @@ from numpy.typing import NDArray
 
 from .errors import UnknownNameError
 from .requests import RequestLog
-from .trace import Provenance
+from .sampling import Floats, drift, reorder, stamp, stratified_lognormal
+from .trace import Provenance, Trace, format_duration, parse_duration
 
-Floats = NDArray[np.float64]
+SYNTHETIC_NAMES = (
+    "azure-2023-conv",
+    "azure-2023-code",
+    "mooncake-conversation",
+    "azure-2024-conv",
+    "azure-2024-code",
+    "azure-2024-conv-10min",
+    "azure-2024-code-10min",
+    "azure-2024-conv-hourly",
+    "servegen-m-large",
+    "servegen-m-mid",
+    "servegen-m-small",
+    "servegen-deepseek-r1",
+    "servegen-mm-image",
+    "burstgpt-hourly",
+)
+DEFAULT_SLOT = 2.0
 
 GRID = 0.1  # seconds: the rate of a request log is constant within a cell, far below the shortest slot
 
@@ -203,45 +221,136 @@ class RequestModel:
         return seconds, self.prompt.clip(prompt), self.output.clip(output)
 
 
-def drift(count: int, memory: float, rng: np.random.Generator) -> Floats:
-    """Ornstein-Uhlenbeck path of ``count`` steps with correlation time ``memory`` steps, shape (count,).
+@dataclass(frozen=True)
+class Episodes:
+    """Stretches of a series with another level: bursts (factor over 1) or outages (factor 0).
 
-    Exact by circulant embedding (Davies and Harte, Biometrika 74(1), 1987), then brought to mean 0 and
-    standard deviation 1, so that every seed has the fitted variance even when the path is short.
+    Attributes
+    ----------
+    count : int
+        Episodes in the series.
+    length, factor : tuple of float
+        Median and sigma of the logarithm, of the length in slots and of what multiplies the level.
     """
-    half = 1 << max(count - 1, 1).bit_length()  # a power of two: prime lengths make the transform ten times slower
-    covariance = np.exp(-np.arange(half + 1) / memory)
-    spectrum = np.fft.rfft(np.append(covariance, covariance[-2:0:-1])).real.clip(0)
-    noise = np.fft.rfft(rng.standard_normal(2 * half))
-    path = np.fft.irfft(noise * np.sqrt(spectrum), 2 * half)[:count]
-    centred: Floats = path - path.mean()
-    return centred / max(float(centred.std()), 1e-12)
+
+    count: int
+    length: tuple[float, float]
+    factor: tuple[float, float]
+
+    def apply(self, level: Floats, rng: np.random.Generator) -> Floats:
+        """Multiply the level, shape (T,), in the episodes."""
+        begin = (np.arange(self.count) + rng.random(self.count)) / self.count * len(level)
+        length = np.maximum(np.rint(stratified_lognormal(*self.length, self.count, rng)), 1)
+        factor = stratified_lognormal(*self.factor, self.count, rng)
+        level = level.copy()
+        for first, slots, times in zip(begin.astype(int), length.astype(int), factor, strict=True):
+            level[first : first + slots] *= times
+        return level
 
 
-def stratified_lognormal(median: float, sigma: float, count: int, rng: np.random.Generator) -> Floats:
-    """One lognormal draw from each of ``count`` equally likely strata, in random order, shape (count,).
+@dataclass(frozen=True)
+class Requests:
+    """What refines a series to short slots.
 
-    A trace of an hour has few long silences; strata give every seed the fitted mix of them.
+    Attributes
+    ----------
+    rate : float
+        Mean requests per second.
+    size_cv : float
+        Coefficient of variation of the tokens of one request.
+    fast : tuple of float
+        Standard deviation of the log rate and correlation time in seconds, within the slots of the series.
     """
-    places = (rng.permutation(count) + rng.uniform(0.01, 0.99, count)) / max(count, 1)
-    normal = NormalDist()
-    return median * np.exp(sigma * np.array([normal.inv_cdf(float(place)) for place in places]))
+
+    rate: float
+    size_cv: float
+    fast: tuple[float, float]
+
+    def refine(self, series: Floats, slot: float, short: float, rng: np.random.Generator) -> Floats:
+        """Tokens in slots of ``short`` seconds, from tokens in slots of ``slot`` seconds."""
+        places = (np.arange(round(len(series) * slot / short)) + 0.5) * short / slot - 0.5
+        level = np.interp(places, np.arange(len(series)), series) / series.mean()
+        sigma, memory = self.fast
+        ratio = short / memory
+        sigma *= np.sqrt(2 * (ratio - 1 + np.exp(-ratio))) / ratio  # of the mean over one slot
+        level *= np.exp(sigma * drift(len(level), memory / short, rng) - sigma**2 / 2)
+        number = rng.poisson(level * self.rate * short)
+        tokens: Floats = rng.gamma(np.maximum(number, 1) / self.size_cv**2) * (number > 0)
+        return tokens * (series.mean() * short / slot / tokens.mean())
 
 
-def reorder(values: Floats, partner: Floats, correlation: float, rng: np.random.Generator) -> Floats:
-    """Permute ``values`` so that their ranks correlate with those of ``partner`` (Iman and Conover)."""
-    ranks = np.argsort(np.argsort(partner, kind="stable"), kind="stable")
-    scores = np.sort(rng.standard_normal(len(values)))[ranks]
-    mixed = correlation * scores + np.sqrt(1 - correlation**2) * rng.standard_normal(len(values))
-    return np.sort(values)[np.argsort(np.argsort(mixed, kind="stable"), kind="stable")]
+@dataclass(frozen=True)
+class SeriesModel:
+    """All parameters of one synthetic series.
+
+    Attributes
+    ----------
+    start : str
+        First slot, ISO time.
+    slot, count : float, int
+        Seconds per slot and number of slots.
+    outcome, unit : str
+        Name and unit of the outcome.
+    mean : float
+        Of the outcome.
+    daily : list of pairs
+        Cosine and sine amplitude of the log level, one pair per harmonic of the day.
+    weekend, weekend_swing : float
+        Change of the log level on Saturday and Sunday; what multiplies the daily harmonics then.
+    slow, fast : tuple of float
+        Standard deviation of the log level and correlation time in slots of the two random terms.
+    episodes : list of Episodes
+        Bursts and outages.
+    counts : bool
+        Whether the outcome is a Poisson count.
+    requests : Requests, optional
+        Of a release file, whose slots may be shorter.
+    """
+
+    start: str
+    slot: float
+    count: int
+    outcome: str
+    unit: str
+    mean: float
+    daily: list[list[float]]
+    weekend: float
+    weekend_swing: float
+    slow: tuple[float, float]
+    fast: tuple[float, float]
+    episodes: list[Episodes]
+    counts: bool = False
+    requests: Requests | None = None
+
+    @property
+    def time(self) -> NDArray[np.datetime64]:
+        """Start of each slot, shape (count,)."""
+        step = np.timedelta64(round(self.slot * 1e9), "ns")
+        return np.datetime64(self.start, "ns") + np.arange(self.count) * step
+
+    def draw(self, rng: np.random.Generator) -> Floats:
+        """Outcome of each slot, shape (count,)."""
+        day, rest = day_and_weekend(self.time, self.slot)
+        waves = [
+            wave @ np.stack((np.cos(2 * np.pi * k * day), np.sin(2 * np.pi * k * day)))
+            for k, wave in enumerate(np.array(self.daily), 1)
+        ]
+        log = sum(waves) * (1 + (self.weekend_swing - 1) * rest) + self.weekend * rest
+        for sigma, memory in (self.slow, self.fast):
+            log = log + sigma * drift(self.count, memory, rng)
+        level = np.exp(log)
+        for episodes in self.episodes:
+            level = episodes.apply(level, rng)
+        level *= self.mean / level.mean()
+        return rng.poisson(level).astype(np.float64) if self.counts else level
 
 
-def stamp(seconds: Floats, period: float, offset: float, jitter: float, rng: np.random.Generator) -> Floats:
-    """Stamp each arrival with the last tick of a clock whose ticks are read with a small error, in whole ms."""
-    tick = (seconds / period).astype(np.int64)
-    error = rng.normal(offset, jitter, tick.max() + 1)
-    error[0] = max(error[0], 0.0)
-    return np.floor((tick * period + error[tick]) * 1e3) / 1e3
+def day_and_weekend(time: NDArray[np.datetime64], slot: float) -> tuple[Floats, Floats]:
+    """Fraction of the day, and a weekend indicator that changes over half a day, both of shape (T,)."""
+    seconds = (time - time.astype("datetime64[D]")) / np.timedelta64(1, "s") + slot / 2
+    around = np.arange(-6, 7) * np.timedelta64(1, "h")
+    days = (time[:, None] + around).astype("datetime64[D]").astype(np.int64)
+    return seconds / 86400, ((days + 3) % 7 >= 5).mean(axis=1)  # 1970-01-01 is a Thursday, day 3 of its week
 
 
 @cache
@@ -260,6 +369,16 @@ def request_model(table: dict[str, Any]) -> RequestModel:
         output=Lengths(**rest.pop("output")),
         **rest,
     )
+
+
+def series_model(table: dict[str, Any]) -> SeriesModel:
+    """Parameters of a series from its TOML table; ``like`` names the series it shares all else with."""
+    rest = dict(table)
+    if "like" in rest:
+        rest = _parameters()["series"][rest.pop("like")] | rest
+    requests = rest.pop("requests", None)
+    episodes = [Episodes(**episode) for episode in rest.pop("episodes", [])]
+    return SeriesModel(episodes=episodes, requests=None if requests is None else Requests(**requests), **rest)
 
 
 def synthetic_requests(name: str, seed: int = 0) -> RequestLog:
@@ -289,6 +408,58 @@ def synthetic_requests(name: str, seed: int = 0) -> RequestLog:
     seconds, prompt, output = model.draw(np.random.Generator(np.random.PCG64(seed)))
     time = np.datetime64(model.start, "ns") + np.rint(seconds * 1e9).astype("timedelta64[ns]")
     return RequestLog(f"synthetic-{name}", time, prompt, output, _provenance(name))
+
+
+def synthetic_trace(name: str, seed: int = 0, slot: str | float | None = None) -> Trace:
+    """Synthetic stand-in of the trace ``name``, in slots.
+
+    Parameters
+    ----------
+    name : str
+        Name of the real trace, one of :data:`SYNTHETIC_NAMES`.
+    seed : int
+        Same seed, same trace.
+    slot : str or float, optional
+        Slot length: any for a request log, from fractions of a second to 10 minutes for a release file (both
+        2 s by default), a multiple of the native one for a series (which is the default).
+
+    Returns
+    -------
+    Trace
+        Named ``synthetic-NAME``, of the length, units and dates of the real one.
+
+    Raises
+    ------
+    UnknownNameError
+        If no stand-in has that name.
+    TraceError
+        If the slot does not fit.
+    """
+    if name not in SYNTHETIC_NAMES:
+        raise UnknownNameError("synthetic trace", name, SYNTHETIC_NAMES)
+    if name in _parameters()["requests"]:
+        return synthetic_requests(name, seed).slots(DEFAULT_SLOT if slot is None else slot)
+    model = series_model(_parameters()["series"][name])
+    rng = np.random.Generator(np.random.PCG64(seed))
+    trace = _trace(name, model, model.draw(rng), model.slot)
+    seconds = DEFAULT_SLOT if slot is None else parse_duration(slot)
+    if model.requests is not None and seconds < model.slot:
+        return _trace(name, model, model.requests.refine(trace.outcome[:, 0], model.slot, seconds, rng), seconds)
+    return trace if slot is None else trace.coarsen(slot)
+
+
+def _trace(name: str, model: SeriesModel, outcome: Floats, slot: float) -> Trace:
+    step = np.timedelta64(round(slot * 1e9), "ns")
+    return Trace(
+        name=f"synthetic-{name}",
+        time=np.datetime64(model.start, "ns") + np.arange(len(outcome)) * step,
+        outcome=outcome,
+        slot=slot,
+        outcome_names=(model.outcome,),
+        outcome_units=(f"{model.unit}/{format_duration(slot)}",),
+        outcome_low=0.0,
+        provenance=_provenance(name),
+    )
 
 
 def _provenance(name: str) -> Provenance:

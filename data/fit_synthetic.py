@@ -1,0 +1,237 @@
+"""Fit the synthetic stand-ins to the real traces: ``python -m shiftgym.data.fit_synthetic [NAME ...]``.
+
+Rewrites ``synthetic.toml``. Its present content says which parts a model has and where the search starts.
+
+* Length mixtures by expectation maximisation on the logarithm of the tokens.
+* The hump, the daily harmonics and the weekend by least squares on the log level.
+* All else by the simulated method of moments (McFadden, Econometrica 57(5), 1989): Nelder-Mead on the distance
+  between the real statistics and their mean over a few seeds, with the same seeds at every step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import tomllib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.stats import spearmanr
+
+from .files import atomic_write
+from .registry import load_requests, load_trace
+from .requests import RequestLog
+from .sampling import Floats
+from .summary import summarise
+from .synthetic import day_and_weekend, request_model, series_model
+from .trace import Trace
+
+SEEDS = range(8)
+STEPS = 250
+SLOT = 2.0  # seconds: slots in which request logs are compared
+# Scale of each statistic in the distance: one unit of error. Relative for those that are not shares or correlations.
+SCALES = {
+    "cv": 0.04, "zero": 0.01, "acf1": 0.03, "acf5": 0.03, "acf30": 0.04, "p95": 0.06, "p99": 0.06, "max": 0.25,
+}  # fmt: skip
+RELATIVE = {"cv", "p95", "p99", "max"}
+# What the method of moments moves, as paths into the TOML table; all are positive.
+REQUESTS_FREE = [("arrivals", part, i) for part in ("slow", "fast") for i in (0, 1)]
+GATE_FREE = [("arrivals", "gate", part, i) for part in ("busy", "pause", "silence") for i in (0, 1)]
+SERIES_FREE = [(part, i) for part in ("slow", "fast") for i in (0, 1)]
+Table = dict[str, Any]
+Path_ = tuple[str | int, ...]
+
+
+def fit_lengths(tokens: Floats, components: int) -> Table:
+    """Lognormal mixture of token counts by expectation maximisation, from quantiles as the start."""
+    log = np.log(np.maximum(tokens, 1))
+    middle = np.quantile(log, (np.arange(components) + 0.5) / components)
+    best, best_fit = None, -np.inf
+    for start in range(6):  # EM finds local optima: the best of a few starts
+        noise = np.random.default_rng(start).normal(0, 0.3 if start else 0.0, components)
+        fit, found = _expectation_maximisation(log, np.sort(middle + noise))
+        if fit > best_fit:
+            best, best_fit = found, fit
+    assert best is not None
+    share, mean, sigma = best
+    return {
+        "weights": [round(float(x), 3) for x in share],
+        "medians": [round(float(x), 1) for x in np.exp(mean)],
+        "sigmas": [round(float(x), 3) for x in sigma],
+        "low": float(tokens.min()),
+        "high": float(tokens.max()),
+    }
+
+
+def _expectation_maximisation(log: Floats, mean: Floats) -> tuple[float, tuple[Floats, Floats, Floats]]:
+    share, sigma = np.full(len(mean), 1 / len(mean)), np.full(len(mean), log.std() / len(mean))
+    fit = -np.inf
+    for _ in range(400):
+        density = np.log(share / sigma) - 0.5 * ((log[:, None] - mean) / sigma) ** 2
+        top = density.max(1, keepdims=True)
+        part = np.exp(density - top)
+        total = part.sum(1, keepdims=True)
+        fit = float((top + np.log(total)).mean())
+        part /= total
+        weight = part.sum(0) + 1e-9
+        share, mean = weight / weight.sum(), (part * log[:, None]).sum(0) / weight
+        # The floor keeps a component from closing in on a spike; clipping makes the spikes that services have.
+        sigma = np.sqrt((part * (log[:, None] - mean) ** 2).sum(0) / weight).clip(0.03)
+    return fit, (share, mean, sigma)
+
+
+def fit_hump(log: RequestLog) -> tuple[float, float]:
+    """Amplitude and place of the slow hump, by least squares on the log rate per minute (silent ones left out)."""
+    seconds = (log.time - log.time[0]) / np.timedelta64(1, "s")
+    counts = np.bincount((seconds // 60).astype(int))[:-1]
+    place = 2 * np.pi * (np.arange(len(counts)) + 0.5) * 60 / seconds[-1]
+    design = np.stack((np.ones(len(counts)), np.cos(place), np.sin(place)), 1)
+    _, cosine, sine = np.linalg.lstsq(design[counts > 0], np.log(counts[counts > 0]), rcond=None)[0]
+    return round(float(np.hypot(cosine, sine)), 3), round(float(np.arctan2(sine, cosine) / 2 / np.pi % 1), 3)
+
+
+def fit_profile(trace: Trace, harmonics: int) -> Table:
+    """Daily harmonics and weekend by least squares on the log level of the slots that are not empty."""
+    level = trace.outcome[:, 0]
+    day, rest = day_and_weekend(trace.time, trace.slot)
+    angle = 2 * np.pi * day[:, None] * np.arange(1, harmonics + 1)
+    waves = np.stack((np.cos(angle), np.sin(angle)), 2).reshape(len(level), -1)
+    dated = trace.time[0] > np.datetime64("1971-01-01")  # nominal dates have no weekend
+    work = (level > 0) & ((rest == 0) | ~dated)
+    log = np.log(np.maximum(level, 1e-9))
+    found = np.linalg.lstsq(np.column_stack((np.ones(len(level)), waves))[work], log[work], rcond=None)[0]
+    weekend, swing = 0.0, 1.0
+    if dated:
+        off = (level > 0) & (rest == 1)
+        wave = waves[off] @ found[1:]
+        weekend, swing = np.linalg.lstsq(np.column_stack((np.ones(off.sum()), wave)), log[off] - found[0], rcond=None)[
+            0
+        ]
+    return {
+        "daily": [[round(float(x), 3) for x in pair] for pair in found[1:].reshape(-1, 2)],
+        "weekend": round(float(weekend), 3),
+        "weekend_swing": round(float(swing), 3),
+    }
+
+
+def fit_moments(
+    table: Table, free: Sequence[Path_], simulate: Callable[[Table, int], dict[str, float]], real: dict[str, float]
+) -> Table:
+    """Move the free parameters, all positive, until the simulated statistics match the real ones."""
+
+    def distance(logs: Floats) -> float:
+        moved = _moved(table, free, np.exp(logs))
+        draws = [simulate(moved, seed) for seed in SEEDS]
+        total = 0.0
+        for key, scale in SCALES.items():
+            unit = scale * max(abs(real[key]), 0.05) if key in RELATIVE else scale
+            total += ((np.mean([draw[key] for draw in draws]) - real[key]) / unit) ** 2
+        return float(total)
+
+    start = np.log([_get(table, path) for path in free])
+    simplex = np.vstack((start, start + 0.2 * np.eye(len(start))))
+    options = {"maxfev": STEPS, "initial_simplex": simplex, "adaptive": True}
+    found = minimize(distance, start, method="Nelder-Mead", options=options)
+    print(f"    distance {distance(start):.1f} -> {found.fun:.1f}", flush=True)
+    return _moved(table, free, np.exp(found.x))
+
+
+def _get(table: Any, path: Path_) -> float:
+    for key in path:
+        table = table[key]
+    return float(table)
+
+
+def _moved(table: Table, free: Sequence[Path_], values: Floats) -> Table:
+    table = copy.deepcopy(table)
+    for path, value in zip(free, values, strict=True):
+        inner: Any = table
+        for key in path[:-1]:
+            inner = inner[key]
+        inner[path[-1]] = float(f"{value:.4g}")
+    return table
+
+
+def fit_requests(name: str, table: Table) -> Table:
+    """Parameters of the request log ``name``."""
+    log = load_requests(name)
+    table = copy.deepcopy(table)
+    table["count"], table["rank_correlation"] = len(log), round(float(spearmanr(log.prompt, log.output)[0]), 3)
+    for field, tokens in (("prompt", log.prompt), ("output", log.output)):
+        table[field] = fit_lengths(tokens, len(table[field]["weights"]))
+    free: list[Path_] = [*REQUESTS_FREE]
+    if "gate" in table["arrivals"]:
+        free += GATE_FREE
+    else:
+        table["arrivals"]["hump"], table["arrivals"]["peak"] = fit_hump(log)
+
+    def simulate(moved: Table, seed: int) -> dict[str, float]:
+        seconds, prompt, output = request_model(moved).draw(np.random.Generator(np.random.PCG64(seed)))
+        slots = np.bincount((seconds // SLOT).astype(int), prompt + output)
+        return summarise(slots[: int(seconds[-1] // SLOT)])
+
+    return fit_moments(table, free, simulate, summarise(log.slots(SLOT).outcome[:, 0]))
+
+
+def fit_series(name: str, table: Table) -> Table:
+    """Parameters of the series ``name``."""
+    trace = load_trace(name)
+    outcome = trace.outcome[:, 0]
+    table = copy.deepcopy(table) | fit_profile(trace, len(table["daily"]))
+    table["mean"] = float(f"{outcome.mean():.6g}")
+    episodes = table.get("episodes", [])
+    bursts = [i for i, episode in enumerate(episodes) if episode["factor"][0] > 1]
+    free: list[Path_] = [*SERIES_FREE, *(("episodes", i, "factor", j) for i in bursts for j in (0, 1))]
+    free += [("episodes", i, "length", 0) for i in range(len(episodes))]
+
+    def simulate(moved: Table, seed: int) -> dict[str, float]:
+        return summarise(series_model(moved).draw(np.random.Generator(np.random.PCG64(seed))))
+
+    return fit_moments(table, free, simulate, summarise(outcome))
+
+
+def to_toml(parameters: Table) -> str:
+    """Text of the parameter file; ``tomllib`` reads it back."""
+
+    def value(item: Any) -> str:
+        if isinstance(item, dict):
+            return "{ " + ", ".join(f"{key} = {value(inner)}" for key, inner in item.items()) + " }"
+        if isinstance(item, list):
+            return "[" + ", ".join(map(value, item)) + "]"
+        if isinstance(item, bool):
+            return str(item).lower()
+        return f'"{item}"' if isinstance(item, str) else repr(item)
+
+    lines = [
+        "# Parameters of the synthetic stand-ins; synthetic.py documents each field. Times in seconds unless it says",
+        "# slots, lengths in tokens. Fitted to the real traces by `python -m shiftgym.data.fit_synthetic`.",
+    ]
+    for group in ("requests", "series"):
+        for name, table in parameters[group].items():
+            lines += ["", f"[{group}.{name}]", *(f"{key} = {value(item)}" for key, item in table.items())]
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Refit the named stand-ins, all by default, and rewrite the parameter file."""
+    path = Path(__file__).with_name("synthetic.toml")
+    parameters = tomllib.loads(path.read_text(encoding="utf-8"))
+    # A release file is too large to fit to: its model is that of the ten-minute series, refined.
+    series = [name for name, table in parameters["series"].items() if "like" not in table]
+    parser = argparse.ArgumentParser(description="Refit the synthetic stand-ins to the real traces.")
+    parser.add_argument("names", nargs="*", default=[*parameters["requests"], *series], metavar="NAME")
+    for name in parser.parse_args(arguments).names:
+        print(name, flush=True)
+        if name in parameters["requests"]:
+            parameters["requests"][name] = fit_requests(name, parameters["requests"][name])
+        else:
+            parameters["series"][name] = fit_series(name, parameters["series"][name])
+        with atomic_write(path) as handle:
+            handle.write(to_toml(parameters))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""Random draws that the synthetic stand-ins are made of."""
+
+from __future__ import annotations
+
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+def drift(count: int, memory: float, rng: np.random.Generator) -> Floats:
+    """Ornstein-Uhlenbeck path of ``count`` steps with correlation time ``memory`` steps, shape (count,).
+
+    Exact by circulant embedding (Davies and Harte, Biometrika 74(1), 1987), then brought to mean 0 and
+    standard deviation 1, so that every seed has the fitted variance even when the path is short.
+    """
+    half = 1 << max(count - 1, 1).bit_length()  # a power of two: prime lengths make the transform ten times slower
+    covariance = np.exp(-np.arange(half + 1) / memory)
+    spectrum = np.fft.rfft(np.append(covariance, covariance[-2:0:-1])).real.clip(0)
+    noise = np.fft.rfft(rng.standard_normal(2 * half))
+    path = np.fft.irfft(noise * np.sqrt(spectrum), 2 * half)[:count]
+    centred: Floats = path - path.mean()
+    return centred / max(float(centred.std()), 1e-12)
+
+
+def stratified_lognormal(median: float, sigma: float, count: int, rng: np.random.Generator) -> Floats:
+    """One lognormal draw from each of ``count`` equally likely strata, in random order, shape (count,).
+
+    A trace of an hour has few long silences; strata give every seed the fitted mix of them.
+    """
+    places = (rng.permutation(count) + rng.uniform(0.01, 0.99, count)) / max(count, 1)
+    normal = NormalDist()
+    return median * np.exp(sigma * np.array([normal.inv_cdf(float(place)) for place in places]))
+
+
+def reorder(values: Floats, partner: Floats, correlation: float, rng: np.random.Generator) -> Floats:
+    """Permute ``values`` so that their ranks correlate with those of ``partner`` (Iman and Conover)."""
+    ranks = np.argsort(np.argsort(partner, kind="stable"), kind="stable")
+    scores = np.sort(rng.standard_normal(len(values)))[ranks]
+    mixed = correlation * scores + np.sqrt(1 - correlation**2) * rng.standard_normal(len(values))
+    return np.sort(values)[np.argsort(np.argsort(mixed, kind="stable"), kind="stable")]
+
+
+def stamp(seconds: Floats, period: float, offset: float, jitter: float, rng: np.random.Generator) -> Floats:
+    """Stamp each arrival with the last tick of a clock whose ticks are read with a small error, in whole ms."""
+    tick = (seconds / period).astype(np.int64)
+    error = rng.normal(offset, jitter, tick.max() + 1)
+    error[0] = max(error[0], 0.0)
+    return np.floor((tick * period + error[tick]) * 1e3) / 1e3
