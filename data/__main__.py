@@ -103,9 +103,7 @@ def check_command(console: Console) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m shiftgym.data", description="Traces: what exists, download, check"
-    )
+    parser = argparse.ArgumentParser(prog="python -m shiftgym.data", description="Traces: what exists, download, check")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="the traces and where their files lie")
     commands.add_parser("info", help="origin, licence, units, defects of one trace").add_argument("name")

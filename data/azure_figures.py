@@ -89,9 +89,7 @@ def ink_of(picture: Floats, colour: str) -> Floats:
     return np.clip((blue - red) / 149 if colour == "blue" else (red - blue) / 241, 0, 1)
 
 
-def read_line(
-    picture: Floats, colour: str, unit: float, legend: tuple[int, int, int, int] | None = None
-) -> Floats:
+def read_line(picture: Floats, colour: str, unit: float, legend: tuple[int, int, int, int] | None = None) -> Floats:
     """Read a line off a plot of seven days.
 
     Parameters
@@ -156,9 +154,7 @@ def derive(notebook: Path, target: Path) -> None:
     """
     pictures = figures(notebook)
     if len(pictures) <= max(panel.tokens for panel in PANELS):
-        raise TraceError(
-            f"notebook {notebook} has {len(pictures)} figures, expected at least 10: it has changed"
-        )
+        raise TraceError(f"notebook {notebook} has {len(pictures)} figures, expected at least 10: it has changed")
     names = [f"{what}_per_min{edge}" for what in ("req", "input_tok") for edge in ("", "_low", "_high")]
     with atomic_write(target) as handle:
         writer = csv.writer(handle, lineterminator="\n")

@@ -11,9 +11,7 @@ DAY = 86400.0
 WEEK = 7 * DAY
 
 
-def calendar_context(
-    time: NDArray[np.datetime64], duration: float
-) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+def calendar_context(time: NDArray[np.datetime64], duration: float) -> tuple[NDArray[np.float64], tuple[str, ...]]:
     """Return the hour of the day and the day of the week as points on a circle.
 
     A period is used only when the trace shows it twice; otherwise nothing could be learnt from it.

@@ -165,6 +165,7 @@ def stand_in(info: TraceInfo) -> TraceInfo:
         quantity=info.quantity,
         licence="Apache-2.0",
         citation=info.citation,
+        streamed=info.streamed,
         notes=f"Generated with parameters that were fitted to {info.name}; no measured value is in it.",
         synthetic=True,
     )

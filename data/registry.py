@@ -146,11 +146,13 @@ def load_trace(spec: str, *, slot: str | float | None = None, window: tuple[Plac
 
 
 def _slots(name: str, slot: float | None) -> Trace:
-    info = catalogue().get(name)
-    if info is not None and info.streamed:
-        path = _located(name)
-        return _streamed(name, slot or info.slot, str(path), path.stat().st_mtime_ns)
-    return _aggregated(_source(name), slot)
+    info = catalogue().get(name.removeprefix(SYNTHETIC))
+    if info is None or not info.streamed:
+        return _aggregated(_source(name), slot)
+    if name.startswith(SYNTHETIC):
+        return _generated_slots(info.name, slot or info.slot)
+    path = _located(name)
+    return _streamed(name, slot or info.slot, str(path), path.stat().st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=64)
@@ -169,10 +171,10 @@ def _source(name: str) -> Trace | RequestLog:
         path = Path(parse_file(name)[0]).expanduser()
         return _read_file(name, path.stat().st_mtime_ns if path.exists() else 0)
     info = trace_info(name)
-    if info.synthetic:
-        return _generated(name.removeprefix(SYNTHETIC))
     if info.streamed:
         raise TraceError(f"trace {name!r} is too large to keep request by request: load its slots with load_trace")
+    if info.synthetic:
+        return _generated(name.removeprefix(SYNTHETIC))
     path = _located(name)
     return _read_real(name, str(path), path.stat().st_mtime_ns)
 
@@ -223,7 +225,11 @@ def _read_file(name: str, mtime: int) -> RequestLog:
 def _generated(real: str) -> Trace | RequestLog:
     from . import synthetic
 
-    info = entry(real)
-    if info.kind == "requests" and not info.streamed:
-        return synthetic.synthetic_requests(real)
-    return synthetic.synthetic_trace(real)
+    return synthetic.synthetic_requests(real) if entry(real).kind == "requests" else synthetic.synthetic_trace(real)
+
+
+@functools.lru_cache(maxsize=8)
+def _generated_slots(real: str, slot: float) -> Trace:
+    from . import synthetic
+
+    return with_calendar(synthetic.synthetic_trace(real, slot=slot))

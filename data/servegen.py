@@ -37,9 +37,7 @@ HEADER = (
     "output_tok_per_s",
     "mean_client_cv",
 )
-_CHUNK = re.compile(
-    r"(?:.*/)?data/(?P<service>\w+/[\w-]+)/chunk-(?P<number>\d+)-(?P<kind>trace\.csv|dataset\.json)"
-)
+_CHUNK = re.compile(r"(?:.*/)?data/(?P<service>\w+/[\w-]+)/chunk-(?P<number>\d+)-(?P<kind>trace\.csv|dataset\.json)")
 
 
 @dataclass
@@ -98,9 +96,7 @@ def _input_mean(laws: dict[str, dict[float, float]]) -> float:
     """Mean input tokens of a request: its text, plus its media for a multimodal service."""
     if "input_tokens" in laws:
         return _mean(laws["input_tokens"])
-    media = (
-        _mean(laws[f"{kind}_count"]) * _mean(laws[f"{kind}_tokens"]) for kind in ("image", "audio", "video")
-    )
+    media = (_mean(laws[f"{kind}_count"]) * _mean(laws[f"{kind}_tokens"]) for kind in ("image", "audio", "video"))
     return _mean(laws["text_tokens"]) + sum(media)
 
 

@@ -107,9 +107,7 @@ def parse_spec(spec: str) -> TraceSpec:
     if not at or (rest.startswith(FILE) and not _is_duration(slot)):  # a path or a column may hold an @
         name, slot = rest, ""
     elif not _is_duration(slot):
-        raise TraceError(
-            f"slot {slot!r} of trace {spec!r} is not a duration such as 2s, 10min or 1h: {_FORM}"
-        )
+        raise TraceError(f"slot {slot!r} of trace {spec!r} is not a duration such as 2s, 10min or 1h: {_FORM}")
     if not name:
         raise TraceError(f"trace {spec!r} has no name: {_FORM}")
     return TraceSpec(name, slot, start, stop)

@@ -106,9 +106,7 @@ def _jsonl_batches(path: Path, columns: list[str], types: dict[str, Any]) -> Ite
     try:
         row = json.loads(first)
     except json.JSONDecodeError as error:
-        raise TraceError(
-            f"file {path}: its first line is not JSON ({error}); one object a line is expected"
-        ) from None
+        raise TraceError(f"file {path}: its first line is not JSON ({error}); one object a line is expected") from None
     check_columns(path, list(row) if isinstance(row, dict) else [], columns)
     # a number may be a time of any unit, a text is an ISO stamp: the first row tells
     schema = [(n, pa.string() if isinstance(row[n], str) else pa.float64()) for n in columns]
@@ -154,18 +152,13 @@ def nanoseconds(column: pa.Array, unit: str | None, where: str) -> NDArray[np.in
     elif not (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
         raise TraceError(f"{where} has the type {kind}: give time stamps, ISO text or numbers with a unit")
     column = column.cast(pa.timestamp("ns", getattr(column.type, "tz", None)))
-    stamps: NDArray[np.int64] = (
-        column.cast(pa.int64()).fill_null(np.iinfo(np.int64).min).to_numpy(zero_copy_only=False)
-    )
+    stamps: NDArray[np.int64] = column.cast(pa.int64()).fill_null(np.iinfo(np.int64).min).to_numpy(zero_copy_only=False)
     return stamps
 
 
 def _parse_iso(column: pa.Array, where: str) -> pa.Array:
     present = column.drop_null()
-    zoned = (
-        len(present) > 0
-        and pc.match_substring_regex(present[:1], r":\d.*(Z|[+-]\d{2}(:?\d{2})?)$")[0].as_py()
-    )
+    zoned = len(present) > 0 and pc.match_substring_regex(present[:1], r":\d.*(Z|[+-]\d{2}(:?\d{2})?)$")[0].as_py()
     try:
         return column.cast(pa.timestamp("ns", "UTC" if zoned else None))
     except pa.ArrowInvalid as error:
@@ -196,9 +189,7 @@ def floats(column: pa.Array, where: str) -> NDArray[np.float64]:
     TraceError
         If the column does not hold numbers.
     """
-    if not (
-        pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_null(column.type)
-    ):
+    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_null(column.type)):
         raise TraceError(f"{where} has the type {column.type}: give numbers")
     values: NDArray[np.float64] = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     return values

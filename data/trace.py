@@ -32,9 +32,7 @@ def parse_duration(text: str | float) -> float:
     match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)\s*(ms|s|min|h|d)?\s*", str(text))
     seconds = float(match[1]) * _UNITS[match[2] or "s"] if match else 0.0
     if seconds <= 0:
-        raise TraceError(
-            f"slot: {text!r} is not a duration; write a positive one such as '2s', '10min', '1h'"
-        )
+        raise TraceError(f"slot: {text!r} is not a duration; write a positive one such as '2s', '10min', '1h'")
     return seconds
 
 
@@ -173,9 +171,7 @@ class Trace:
     def _check(self) -> None:
         length, width = self.outcome.shape if self.outcome.ndim == 2 else (0, 0)
         if length == 0 or width == 0:
-            raise TraceError(
-                f"outcome of trace {self.name!r} is empty: give at least one slot and one column"
-            )
+            raise TraceError(f"outcome of trace {self.name!r} is empty: give at least one slot and one column")
         shapes = {
             "time": (self.time.shape, (length,)),
             "context": (self.context.shape, (length, len(self.context_names))),
@@ -228,8 +224,7 @@ class Trace:
                     "fill the gap or split the trace; use UTC across clock changes",
                 )
             raise TraceError(
-                f"time of trace {self.name!r} is {what} at row {row + 1} ({here} -> {there}, "
-                f"slot {self.slot} s): {fix}"
+                f"time of trace {self.name!r} is {what} at row {row + 1} ({here} -> {there}, slot {self.slot} s): {fix}"
             )
 
     def __len__(self) -> int:
@@ -273,9 +268,7 @@ class Trace:
             except ValueError as error:
                 raise TraceError(f"place {place!r} in trace {self.name!r} is no ISO time: {error}") from None
             if np.isnat(stamp):
-                raise TraceError(
-                    f"place {place!r} in trace {self.name!r} is no time: give one such as 2026-01-31"
-                )
+                raise TraceError(f"place {place!r} in trace {self.name!r} is no time: give one such as 2026-01-31")
             index = int(np.ceil((stamp - self.time[0]) / np.timedelta64(round(self.slot * 1e9), "ns")))
         if not 0 <= index <= len(self):
             raise TraceError(
@@ -330,8 +323,7 @@ class Trace:
         step = round(seconds / self.slot)
         if step < 1 or round(step * self.slot * 1e9) != round(seconds * 1e9):
             raise TraceError(
-                f"slot: {slot!r} is not a multiple of {format_duration(self.slot)}, the slot of trace "
-                f"{self.name!r}"
+                f"slot: {slot!r} is not a multiple of {format_duration(self.slot)}, the slot of trace {self.name!r}"
             )
         count = len(self) // step
         if count < 1:

@@ -121,9 +121,26 @@ def test_slot_and_window_are_given_once() -> None:
         load_trace("once", slot=0.0)
 
 
-def test_a_streamed_log_is_not_kept() -> None:
+@pytest.mark.parametrize("name", ["azure-2024-conv", "synthetic-azure-2024-conv"])
+def test_a_streamed_log_is_not_kept(name: str) -> None:
     with pytest.raises(TraceError, match="too large"):
-        load_requests("azure-2024-conv")
+        load_requests(name)
+
+
+def test_a_streamed_log_is_read_in_slots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = trace_info("azure-2024-code").file
+    assert file is not None
+    stamps = ("2024-05-10 00:00:00.01+00:00", "2024-05-10 00:00:00.5+00:00", "2024-05-13 00:00:00+00:00")
+    rows = "".join(f"{stamp},10,1\n" for stamp in stamps)
+    (tmp_path / Path(file.path).name).write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n" + rows)
+    monkeypatch.setenv("SHIFTGYM_DATA", str(tmp_path))
+    trace = load_trace("azure-2024-code@1h")
+    assert trace.outcome[:, 0].tolist() == [22, *[0] * 70]
+    assert trace.requests is None
+    assert trace.context_names == ("hour_sin", "hour_cos")
+    made = load_trace("synthetic-azure-2024-code@10min")
+    assert made.synthetic
+    assert (made.slot, made.outcome_units, made.context_names) == (600, ("tokens/10min",), trace.context_names)
 
 
 def test_importing_the_package_stays_light() -> None:
