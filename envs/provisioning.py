@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,8 @@ class ProvisioningTask(Task):
         Workload that full capacity serves in one slot, in the trace's unit. The largest workload of the
         reference trace by default. Costs are per unit of capacity, so regrets do not depend on it except through
         the bounds.
+    context : sequence of str, optional
+        Context columns of the trace that the observation holds; all those of the reference by default.
     **problem
         Constants of :class:`~shiftgym.solvers.provisioning.Provisioning`.
     """
@@ -49,6 +51,7 @@ class ProvisioningTask(Task):
         horizon: int = 1,
         episode_slots: int | None = 28,
         capacity: float | None = None,
+        context: Sequence[str] | None = None,
         **problem: float,
     ) -> None:
         if horizon < 1:
@@ -58,6 +61,7 @@ class ProvisioningTask(Task):
         if capacity is not None and not (np.isfinite(capacity) and capacity > 0):
             raise ShiftgymError(f"capacity is {capacity}: give a positive workload per slot")
         self.horizon, self.capacity, self._constants = horizon, capacity, problem
+        self._context = context
         self.episode_steps = None if episode_slots is None else episode_slots // horizon
         super().__init__(trace, shift, shift_seed, reference, lookback)
 
@@ -69,15 +73,28 @@ class ProvisioningTask(Task):
             self.capacity = float(self.reference.outcome.max())
         if self.capacity <= 0:
             raise TraceError(f"reference {self.reference.name!r} has no workload at all: set capacity")
+        self._columns = self._find_columns()
         problem = Provisioning(horizon=self.horizon, **self._constants)
         previous = self.horizon if problem.stateful else 0
         return problem, Layout(
             lookback=self.lookback,
             columns=1,
-            context=self.source.context.shape[1],
+            context=len(self._columns),
             previous=previous,
             naive=(self.lookback - 1,) * self.horizon,
         )
+
+    def _find_columns(self) -> list[int]:
+        """Places of the observed context columns in the trace, which an agent fitted on the reference expects."""
+        names = self.reference.context_names if self._context is None else tuple(self._context)
+        for name in names:
+            if name not in self.source.context_names:
+                raise TraceError(
+                    f"context: trace {self.source.name!r} has no column {name!r} (it has "
+                    f"{list(self.source.context_names)}), which the reference {self.reference.name!r} or the keyword "
+                    "asks for: name the columns that both have, or context=[] for none"
+                )
+        return [self.source.context_names.index(name) for name in names]
 
     def _points(self, trace: Trace) -> Points:
         count = len(trace) - self.lookback - self.horizon + 1
@@ -100,7 +117,7 @@ class ProvisioningTask(Task):
 
         return Points(
             readings=(trace.observed / self.capacity).astype(np.float32),
-            context=beyond(trace.context[decided].astype(np.float32)[: count + self.horizon]),
+            context=beyond(trace.context[decided][:, self._columns].astype(np.float32)[: count + self.horizon]),
             outcomes=np.lib.stride_tricks.sliding_window_view(workload[decided], self.horizon),
             time=beyond(time),
             shifted=beyond(shifted.astype(np.float64)),
