@@ -97,7 +97,8 @@ class ReplayEnv(gymnasium.Env[Observations, Any]):
         else:
             point = 0 if seed is not None or self._point >= len(task) else self._point
         self._point, self._steps, self._over = point, 0, False
-        self._trail = Trail(task.title)
+        if self.render_mode is not None:
+            self._trail = Trail(task.title)
         self._stop = len(task)
         if "length" in options:
             self._stop = min(self._stop, point + Windows.check_length(options["length"]) * task.points.stride)

@@ -156,8 +156,10 @@ class Task(ABC):
         self.points = self._points(self.trace)
         readings = self.points.readings
         windows = np.lib.stride_tricks.sliding_window_view(readings, self.lookback, axis=0)
-        self._history = np.moveaxis(windows, -1, 1)  # (K + stride, lookback, D), a view
-        self.__dict__.pop("shift_report", None)
+        # views: (K + stride, lookback) of one column, (K + stride, lookback, D) of several
+        self._history = windows[:, 0] if readings.shape[1] == 1 else np.moveaxis(windows, -1, 1)
+        for cached in ("shift_report", "title"):
+            self.__dict__.pop(cached, None)
         self._solve_oracle()
 
     def _solve_oracle(self) -> None:
@@ -166,7 +168,7 @@ class Task(ABC):
             self.oracle_decisions = self.problem.perfect(self.points.outcomes)
             self.oracle_costs = self.problem.cost(self.points.outcomes, self.oracle_decisions)
 
-    @property
+    @cached_property
     def title(self) -> str:
         """What is replayed, in one line."""
         distorted = "" if str(self.shift) == "none" else f" under {self.shift}"
@@ -185,7 +187,9 @@ class Task(ABC):
         """Fresh observations of decision points: (size,) of an int, (n, size) of an index array (n,)."""
         layout = self.layout
         single = isinstance(point, int)
-        history = self._history[point].reshape((-1,) if single else (len(point), -1))
+        history = self._history[point]
+        if layout.columns > 1:
+            history = history.reshape((-1,) if single else (len(point), -1))
         if layout.context + layout.previous == 0:
             return history.copy() if single else history  # an index array has copied already
         parts = [history, self.points.context[point]]

@@ -16,6 +16,8 @@ from .replay import Windows
 from .task import Floats, Indices, Observations, Task
 
 Bools = NDArray[np.bool_]
+#: An end that no replay reaches.
+_NEVER = 2**62
 
 
 class ReplayVectorEnv(VectorEnv[Observations, Any, Any]):
@@ -62,8 +64,9 @@ class ReplayVectorEnv(VectorEnv[Observations, Any, Any]):
         self._horizon = self.task.episode_steps
         self._point: Indices = np.zeros(num_envs, np.int64)
         self._stop: Indices = np.full(num_envs, len(self.task))
-        self._steps: Indices = np.zeros(num_envs, np.int64)
+        self._end: Indices = np.full(num_envs, _NEVER)
         self._done: Bools = np.zeros(num_envs, bool)
+        self._calm = 0
         self._trail = Trail(self.task.title)
         self._previous: Floats = np.full(self._shape, np.nan)
         self._generators: list[np.random.Generator | None] = [None] * num_envs
@@ -125,11 +128,13 @@ class ReplayVectorEnv(VectorEnv[Observations, Any, Any]):
         if length is not None:
             stop = np.minimum(stop, point + Windows.check_length(length) * task.points.stride)
         self._stop = np.where(mask, stop, self._stop)
-        self._steps = np.where(mask, 0, self._steps)
+        horizon = _NEVER if self._horizon is None else self._horizon * task.points.stride
+        self._end = np.where(mask, self._point + horizon, self._end)
         self._done = self._done & ~mask
         self._previous = np.where(mask[:, None], np.nan, self._previous)
-        if mask[0]:
+        if mask[0] and self.render_mode is not None:
             self._trail = Trail(task.title)
+        self._measure_calm()
 
     def _observe(self) -> Observations:
         return self.task.observe(self._point, self._previous)
@@ -147,7 +152,7 @@ class ReplayVectorEnv(VectorEnv[Observations, Any, Any]):
         """
         requested = self.task.requested(actions, self._shape)
         waking = self._done
-        restart = bool(waking.any())
+        restart = self._calm <= 0 and bool(waking.any())
         if restart and self.autoreset_mode is AutoresetMode.DISABLED:
             raise ShiftgymError(
                 "autoreset is disabled and an episode is over: reset(options={'reset_mask': done}) first"
@@ -155,26 +160,39 @@ class ReplayVectorEnv(VectorEnv[Observations, Any, Any]):
         if restart:  # next-step mode: these rows spend the step on starting a new episode
             self._start(waking, np.zeros(self.num_envs, bool))
         info, cost = self._settle(requested)
-        moved = ~waking if restart else None
-        stride = self.task.points.stride
-        self._point = self._point + (stride if moved is None else stride * moved)
-        self._steps = self._steps + (1 if moved is None else moved)
-        terminated = self._steps == self._horizon if self._horizon else np.zeros(self.num_envs, bool)
-        truncated = (self._point >= self._stop) & ~terminated
-        if moved is not None:
+        if restart:
+            cost = np.where(waking, 0.0, cost)
             blank = self._blank_info(waking)
-            info = {key: np.where(moved, values, blank[key]) for key, values in info.items()}
+            info = {key: np.where(waking, blank[key], values) for key, values in info.items()}
             self._previous[waking] = np.nan
-            cost, terminated, truncated = cost * moved, terminated & moved, truncated & moved
-        if self.render_mode is not None and not waking[0]:
+            self._point += self.task.points.stride * ~waking
+        else:
+            self._point = self._point + self.task.points.stride
+        terminated, truncated = self._ends()
+        if self.render_mode is not None and not (restart and waking[0]):
             first = {key: values[0] for key, values in info.items()}
             self._trail.add(self.last_outcome[0], self.last_decision[0], self.last_oracle[0], first)
-        self._done = terminated | truncated
         observations = self._observe()
         info = _with_masks(info, self.num_envs)
-        if self.autoreset_mode is AutoresetMode.SAME_STEP and self._done.any():
+        if self._calm <= 0 and self.autoreset_mode is AutoresetMode.SAME_STEP and self._done.any():
             observations, info = self._restart_now(observations, info)
         return observations, -cost, terminated, truncated, info
+
+    def _ends(self) -> tuple[Bools, Bools]:
+        """Which rows terminate and which are cut off here; nothing to look at while no row can end."""
+        self._calm -= 1
+        if self._calm > 0:
+            return np.zeros(self.num_envs, bool), np.zeros(self.num_envs, bool)
+        terminated = self._point == self._end
+        truncated = (self._point >= self._stop) & ~terminated
+        self._done = terminated | truncated
+        self._measure_calm()
+        return terminated, truncated
+
+    def _measure_calm(self) -> None:
+        """Count the steps until the first row ends: until then no step needs to look for ends."""
+        left = np.where(self._done, 0, np.minimum(self._end, self._stop) - self._point)
+        self._calm = -(-int(left.min()) // self.task.points.stride)
 
     def _settle(self, requested: Floats) -> tuple[dict[str, Any], Floats]:
         """Costs, violations and the oracle of one decision per row."""
@@ -190,10 +208,7 @@ class ReplayVectorEnv(VectorEnv[Observations, Any, Any]):
             oracle, oracle_cost = task.oracle_decisions[point], task.oracle_costs[point]
         magnitudes = problem.excess(requested, decision) | problem.shortfall(outcome, decision)
         info: dict[str, Any] = {"cost": cost, "oracle_cost": oracle_cost, "regret": cost - oracle_cost}
-        first, *others = (magnitude > 0 for magnitude in magnitudes.values())
-        for violated in others:
-            first |= violated
-        info["violation"] = first.astype(np.float64)
+        info["violation"] = (sum(magnitudes.values()) > 0).astype(np.float64)
         info.update((key, magnitudes[family]) for key, family in self._families)
         info["step_time"], info["shifted"] = points.time[point], points.shifted[point]
         self.last_outcome, self.last_decision, self.last_oracle = outcome, decision, oracle
@@ -214,7 +229,6 @@ class ReplayVectorEnv(VectorEnv[Observations, Any, Any]):
             info["final_obs"][row] = final[row]
         info["final_info"] = final_info
         info["_final_obs"], info["_final_info"] = done.copy(), done.copy()
-        self._done = np.zeros(self.num_envs, bool)
         return self._observe(), info
 
     def _blank_info(self, mask: Bools) -> dict[str, Any]:

@@ -126,15 +126,18 @@ class Provisioning(DecisionProblem):
     # ------------------------------------------------------------------ what a decision costs
     def net_utility(self, workload: Array, capacity: Array) -> Array:
         """Net utility of each slot (equation 16 without the sum), elementwise."""
+        return -self._slot_cost(workload, capacity)
+
+    def _slot_cost(self, workload: Array, capacity: Array) -> Array:
         xp = namespace(workload)
         served = xp.minimum(capacity, workload)
-        per_token = xp.log1p(self.curvature * served / xp.maximum(workload, _like(_TINY, workload)))
+        per_token = xp.log1p(self.curvature * served / (workload + _TINY))  # an idle slot divides 0 by _TINY
         energy = (self.active_cost - self.idle_cost) * served + self.idle_cost * capacity
-        return self.utility * workload * per_token - energy
+        return energy - self.utility * workload * per_token
 
     def cost(self, outcomes: Array, decisions: Array, previous: Array | None = None) -> Array:
         """Minus the net utility, plus the price of switching from ``previous``; shape (...)."""
-        value = -total(self.net_utility(outcomes, decisions))
+        value = total(self._slot_cost(outcomes, decisions))
         if self.stateful:
             value = value + self.switching_cost * self._switched(decisions, previous)
         return value

@@ -247,7 +247,7 @@ class SingleShift(Shift):
     def to_dict(self) -> dict[str, Any] | list[dict[str, Any]]:  # noqa: D102
         values = {field: getattr(self, field) for field in self.parameters()}
         plain = {field: value.name if isinstance(value, Trace) else value for field, value in values.items()}
-        return {"name": self.name, **plain}
+        return {"kind": self.name, **plain}
 
     def __str__(self) -> str:
         form = self.to_dict()

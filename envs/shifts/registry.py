@@ -86,7 +86,7 @@ def parse_shift(shift: str | Mapping[str, Any] | Sequence[Any] | Shift | None) -
     Parameters
     ----------
     shift : str, mapping, sequence, Shift or None
-        ``"gaussian(scale=0.1, onset=0.5) | scale(factor=1.3)"``; ``{"name": "gaussian", "scale": 0.1}``;
+        ``"gaussian(scale=0.1, onset=0.5) | scale(factor=1.3)"``; ``{"kind": "gaussian", "scale": 0.1}``;
         None, ``""`` and ``"none"`` are the identity. A Shift is returned as it is.
 
     Raises
@@ -109,13 +109,13 @@ def parse_shift(shift: str | Mapping[str, Any] | Sequence[Any] | Shift | None) -
         return compose(make_shift(name, **values) for name, values in read_calls(shift))
     if isinstance(shift, Mapping):
         values = {str(key): value for key, value in shift.items()}
-        name = values.pop("name", None)
+        name = values.pop("kind", None)
         if not isinstance(name, str):
-            raise ShiftError(f"name of shift {dict(shift)!r} is {name!r}: give one of {', '.join(list_shifts())}")
+            raise ShiftError(f"kind of shift {dict(shift)!r} is {name!r}: give one of {', '.join(list_shifts())}")
         return compose(()) if name == NONE else make_shift(name, **values)
     if isinstance(shift, Sequence):
         return compose(map(parse_shift, shift))
-    raise ShiftError(f"shift is {shift!r}: give its text, a mapping with a name, a sequence of these, a Shift or None")
+    raise ShiftError(f"shift is {shift!r}: give its text, a mapping with a kind, a sequence of these, a Shift or None")
 
 
 def severity_sweep(

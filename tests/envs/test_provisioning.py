@@ -66,7 +66,7 @@ def same(one: Any, two: Any, path: str = "") -> None:
         assert one.keys() == two.keys(), path
         for key in one:
             same(one[key], two[key], f"{path}/{key}")
-    elif isinstance(one, list | tuple) or getattr(one, "dtype", None) == object:
+    elif isinstance(one, list | tuple) or getattr(one, "dtype", None) == np.dtype(object):
         for first, second in zip(one, two, strict=True):
             assert (first is None) == (second is None), path
             if first is not None:

@@ -52,9 +52,7 @@ EXAMPLES = {
     "tilt": "tilt(kl=0.4, block=6)",
 }
 WITH_ONSET = [
-    text.replace(")", ", onset=0.4)")
-    for name, text in EXAMPLES.items()
-    if name not in ("step", "splice", "swap")
+    text.replace(")", ", onset=0.4)") for name, text in EXAMPLES.items() if name not in ("step", "splice", "swap")
 ]
 
 
@@ -150,16 +148,14 @@ def test_text_and_json_round_trip(text):
 @given(
     factor=st.floats(0, 1e6),
     severity=st.floats(0, 10),
-    onset=st.one_of(
-        st.none(), st.floats(0, 1), st.integers(0, 10**6), st.just("2026-01-03 01:30"), st.just("2026")
-    ),
+    onset=st.one_of(st.none(), st.floats(0, 1), st.integers(0, 10**6), st.just("2026-01-03 01:30"), st.just("2026")),
     channel=st.sampled_from(["outcome", "observed", "context"]),
 )
 def test_text_round_trips_any_value(factor, severity, onset, channel):
     shift = parse_shift(
-        {"name": "scale", "factor": factor, "severity": severity, "onset": onset, "channel": channel}
+        {"kind": "scale", "factor": factor, "severity": severity, "onset": onset, "channel": channel}
         if severity == 0 or factor >= 1
-        else {"name": "scale", "factor": factor, "onset": onset, "channel": channel}
+        else {"kind": "scale", "factor": factor, "onset": onset, "channel": channel}
     )
     again = parse_shift(str(shift))
     assert again == shift
@@ -168,7 +164,7 @@ def test_text_round_trips_any_value(factor, severity, onset, channel):
 
 @given(st.text(min_size=1))
 def test_any_trace_text_round_trips(spec):
-    shift = parse_shift({"name": "swap", "trace": spec})
+    shift = parse_shift({"kind": "swap", "trace": spec})
     assert parse_shift(str(shift)) == shift
 
 
@@ -196,7 +192,7 @@ def test_members_of_a_composition_draw_independently():
     assert np.array_equal(one.context, two.context)
 
 
-@pytest.mark.parametrize("none", [None, "", "none", " none ", {"name": "none"}, [], Compose()])
+@pytest.mark.parametrize("none", [None, "", "none", " none ", {"kind": "none"}, [], Compose()])
 def test_none_is_the_identity(none):
     trace = make_trace()
     assert str(parse_shift(none)) == "none"
@@ -289,9 +285,7 @@ def test_perlin_is_bounded_by_its_scale(period, seed):
 
 def test_perlin_reaches_its_scale_and_is_smooth():
     trace = make_trace(length=50000, low=-np.inf)
-    noise = (apply("perlin(scale=1, period=50)", trace).outcome - trace.outcome) / np.abs(trace.outcome).max(
-        axis=0
-    )
+    noise = (apply("perlin(scale=1, period=50)", trace).outcome - trace.outcome) / np.abs(trace.outcome).max(axis=0)
     assert noise.max() > 0.8
     assert noise.min() < -0.8
     assert np.abs(np.diff(noise, axis=0)).max() < 0.12
@@ -361,9 +355,7 @@ def test_phase_is_circular(hours):
 
 def test_phase_over_the_hours_of_daily_loads():
     time = START + np.arange(10) * np.timedelta64(1, "D")
-    trace = Trace(
-        "days", time, np.arange(240.0).reshape(10, 24), 86400.0, tuple(map(str, range(24))), ("MW",) * 24
-    )
+    trace = Trace("days", time, np.arange(240.0).reshape(10, 24), 86400.0, tuple(map(str, range(24))), ("MW",) * 24)
     shifted = apply("phase(hours=3, axis=columns)", trace)
     assert np.array_equal(shifted.outcome.ravel(), np.roll(np.arange(240.0), 3))
     with pytest.raises(ShiftError, match="less than half a step"):
@@ -428,18 +420,14 @@ def test_merge_of_requests_conserves_the_expected_rate():
     trace = make_log(20.0, 100.0, 2000, "conversation", 0).slots("2s")
     other = make_log(5.0, 1000.0, 1000, "code", 1).slots("2s")
     for fraction in (0.25, 0.5, 1.0):
-        shift = dataclasses.replace(
-            parse_shift(f"merge(trace=x, fraction={fraction}, level=request)"), trace=other
-        )
+        shift = dataclasses.replace(parse_shift(f"merge(trace=x, fraction={fraction}, level=request)"), trace=other)
         merged = shift.apply(trace, np.random.default_rng(0))
         expected = 2 * ((1 - fraction) * 20.0 * 100.0 + fraction * 5.0 * 1000.0)
         assert merged.outcome.mean() == pytest.approx(expected, rel=0.05)
         assert len(merged) in (498, 499, 500)
         assert merged.slot == trace.slot
         assert merged.requests is not None
-        assert np.array_equal(
-            merged.requests.slots(2.0, start=trace.time[0]).outcome[:400], merged.outcome[:400]
-        )
+        assert np.array_equal(merged.requests.slots(2.0, start=trace.time[0]).outcome[:400], merged.outcome[:400])
 
 
 def test_merge_of_requests_by_name_takes_the_slot_of_the_trace():
@@ -499,9 +487,7 @@ def test_other_trace_must_fit(change, message):
     else:
         other = make_trace(**change)
     with pytest.raises(ShiftError, match=message):
-        dataclasses.replace(parse_shift("swap(trace=x)"), trace=other).apply(
-            make_trace(), np.random.default_rng(0)
-        )
+        dataclasses.replace(parse_shift("swap(trace=x)"), trace=other).apply(make_trace(), np.random.default_rng(0))
     if "outcome_units" in change:
         shift = dataclasses.replace(parse_shift("merge(trace=x, units=any)"), trace=other)
         assert len(shift.apply(make_trace(), np.random.default_rng(0))) == 120
@@ -563,10 +549,7 @@ def test_tilt_by_a_column():
 
 def test_severity_of_tilt_raises_the_mean():
     trace = make_trace(length=2800)
-    means = [
-        s.apply(trace, np.random.default_rng(0)).outcome.mean()
-        for s in severity_sweep("tilt(kl=1)", [0, 0.2, 1])
-    ]
+    means = [s.apply(trace, np.random.default_rng(0)).outcome.mean() for s in severity_sweep("tilt(kl=1)", [0, 0.2, 1])]
     assert all(low < high for low, high in pairwise(means))
 
 
@@ -591,8 +574,8 @@ def test_a_mixture_with_a_synthetic_trace_is_synthetic():
             "scale of shift 'gaussian' is 'lots': give a finite number of 0 or more",
         ),
         ("gaussian(scale=-1)", ShiftError, "is -1: give"),
-        ({"name": "gaussian", "scale": float("nan")}, ShiftError, "is nan"),
-        ({"name": "gaussian", "scale": True}, ShiftError, "is True"),
+        ({"kind": "gaussian", "scale": float("nan")}, ShiftError, "is nan"),
+        ({"kind": "gaussian", "scale": True}, ShiftError, "is True"),
         ("cutout(p=1.5)", ShiftError, "from 0 to 1"),
         ("cutout(p=0.6, severity=2)", ShiftError, "after scaling by severity 2"),
         ("swap(trace=a, severity=0.5)", ShiftError, "all or nothing"),
@@ -609,7 +592,7 @@ def test_a_mixture_with_a_synthetic_trace_is_synthetic():
         ("gaussian |", ShiftError, "the name of a shift"),
         ("gaussian(scale=1, scale=2)", ShiftError, "once"),
         ("swap(trace='a)", ShiftError, "a value for 'trace'"),
-        ({"scale": 1}, ShiftError, "name of shift"),
+        ({"scale": 1}, ShiftError, "kind of shift"),
         (3, ShiftError, "shift is 3"),
     ],
 )
@@ -668,9 +651,7 @@ def test_report():
     shift = parse_shift("scale(factor=1.5, onset=0.5)")
     shifted = shift.apply(trace, np.random.default_rng(4))
     report = report_shift(shift, 4, shifted, trace)
-    expected = np.mean(
-        [stats.wasserstein_distance(shifted.outcome[:, c], trace.outcome[:, c]) for c in (0, 1)]
-    )
+    expected = np.mean([stats.wasserstein_distance(shifted.outcome[:, c], trace.outcome[:, c]) for c in (0, 1)])
     assert report.wasserstein == pytest.approx(expected)
     assert report.relative_wasserstein == pytest.approx(expected / trace.outcome.mean())
     assert report.active == 0.5
@@ -693,8 +674,7 @@ def test_the_page_lists_every_shift():
     page = (Path(__file__).parents[2] / "docs" / "shifts.md").read_text(encoding="utf-8")
     for row in describe_shifts():
         assert row["family"] == "user" or (
-            f"| `{row['name']}` | {row['family']} | {row['parameters']} | {row['models']} | {row['source']} |"
-            in page
+            f"| `{row['name']}` | {row['family']} | {row['parameters']} | {row['models']} | {row['source']} |" in page
         )
     common = parse_shift("scale").parameters()
     for name in ("onset", "severity", "channel"):

@@ -16,7 +16,13 @@ from shiftgym.solvers import ProblemError, Provisioning, make_problem
 from shiftgym.solvers.layer import decide
 
 # Constants with a concave scenario average (delta < 0), where CVXPY can follow; the paper's are not concave.
-CONCAVE: dict[str, Any] = {"utility": 1.0, "curvature": 4.0, "energy_price": 1 / 1.1, "active_energy": 1.0, "idle_energy": 0.35}
+CONCAVE: dict[str, Any] = {
+    "utility": 1.0,
+    "curvature": 4.0,
+    "energy_price": 1 / 1.1,
+    "active_energy": 1.0,
+    "idle_energy": 0.35,
+}
 
 
 def objective(problem: Provisioning, scenarios: Any, capacity: Any, weights: Any = None) -> Any:
@@ -215,7 +221,7 @@ def test_layer_passes_the_gradient_and_matches_gradcheck() -> None:
 
 @pytest.mark.parametrize("constants", [{}, CONCAVE])
 def test_score_weights_give_the_gradient_of_the_population(constants: dict[str, float]) -> None:
-    """Score-function estimate of da/dtheta for c ~ lognormal(theta, 0.5), against finite differences of large samples."""
+    """Score-function estimate of da/dtheta for c ~ lognormal(theta, 0.5), against differences of large samples."""
     problem = Provisioning(high=10.0, **constants)
     noise = np.random.default_rng(0).standard_normal((1, 200_000, 1))
     theta, sigma, step = 0.0, 0.5, 0.05
