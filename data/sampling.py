@@ -32,7 +32,8 @@ def stratified_lognormal(median: float, sigma: float, count: int, rng: np.random
     """
     places = (rng.permutation(count) + rng.uniform(0.01, 0.99, count)) / max(count, 1)
     normal = NormalDist()
-    return median * np.exp(sigma * np.array([normal.inv_cdf(float(place)) for place in places]))
+    scores: Floats = np.array([normal.inv_cdf(float(place)) for place in places])
+    return median * np.exp(sigma * scores)
 
 
 def reorder(values: Floats, partner: Floats, correlation: float, rng: np.random.Generator) -> Floats:
@@ -48,4 +49,5 @@ def stamp(seconds: Floats, period: float, offset: float, jitter: float, rng: np.
     tick = (seconds / period).astype(np.int64)
     error = rng.normal(offset, jitter, tick.max() + 1)
     error[0] = max(error[0], 0.0)
-    return np.floor((tick * period + error[tick]) * 1e3) / 1e3
+    stamped: Floats = np.floor((tick * period + error[tick]) * 1e3) / 1e3
+    return stamped

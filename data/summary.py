@@ -27,13 +27,15 @@ def summarise(outcome: Floats) -> dict[str, float]:
     Returns
     -------
     dict
-        ``mean``, ``cv``, ``zero``, ``acf1``, ``acf5``, ``acf30``, ``p95``, ``p99``, ``max``.
+        ``mean``, ``cv``, ``change`` (mean absolute step, in means), ``zero``, ``acf1``, ``acf5``, ``acf30``,
+        ``p95``, ``p99``, ``max``.
     """
     mean = float(outcome.mean())
     p95, p99 = np.quantile(outcome, (0.95, 0.99)) / mean
     return {
         "mean": mean,
         "cv": float(outcome.std()) / mean,
+        "change": float(np.abs(np.diff(outcome)).mean()) / mean,
         "zero": float((outcome == 0).mean()),
         **{f"acf{lag}": autocorrelation(outcome, lag) for lag in LAGS},
         "p95": float(p95),

@@ -129,7 +129,8 @@ class Gate:
         )
         gaps = np.append(rng.permutation(gaps), 0.0)
         ends = np.cumsum(busy + gaps) - gaps
-        return np.stack((ends - busy, ends), axis=1) * (span / ends[-1])
+        edges: Floats = np.stack((ends - busy, ends), axis=1) * (span / ends[-1])
+        return edges
 
 
 @dataclass(frozen=True)
@@ -275,8 +276,9 @@ class Requests:
         sigma *= np.sqrt(2 * (ratio - 1 + np.exp(-ratio))) / ratio  # of the mean over one slot
         level *= np.exp(sigma * drift(len(level), memory / short, rng) - sigma**2 / 2)
         number = rng.poisson(level * self.rate * short)
-        tokens: Floats = rng.gamma(np.maximum(number, 1) / self.size_cv**2) * (number > 0)
-        return tokens * (series.mean() * short / slot / tokens.mean())
+        tokens = rng.gamma(np.maximum(number, 1) / self.size_cv**2) * (number > 0)
+        refined: Floats = tokens * (series.mean() * short / slot / tokens.mean())
+        return refined
 
 
 @dataclass(frozen=True)
@@ -338,7 +340,7 @@ class SeriesModel:
         log = sum(waves) * (1 + (self.weekend_swing - 1) * rest) + self.weekend * rest
         for sigma, memory in (self.slow, self.fast):
             log = log + sigma * drift(self.count, memory, rng)
-        level = np.exp(log)
+        level: Floats = np.exp(log)
         for episodes in self.episodes:
             level = episodes.apply(level, rng)
         level *= self.mean / level.mean()
