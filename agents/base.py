@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
@@ -52,12 +51,12 @@ class Agent(ABC):
     clairvoyant: ClassVar[bool] = False
     seed: int = 0
 
-    def fit(self, env: gymnasium.Env[Any, Any] | Any, *, progress: bool = False, device: str = "cpu") -> Self:
+    def fit(self, env: Any, *, progress: bool = False, device: str = "cpu") -> Self:
         """Learn from a training environment (single or vector).
 
         Parameters
         ----------
-        env : environment
+        env : gymnasium.Env or VectorEnv
             A shiftgym environment on the training trace.
         progress : bool
             Show a progress bar.

@@ -110,7 +110,7 @@ class Learner(Agent):
         best, best_weights = np.inf, None
         self.history_: list[float] = []
         for _ in track(range(self.epochs), description=f"fit {self.name}", disable=not progress):
-            for batch in torch.randperm(len(x), generator=order).to(x.device).split(self.batch_size):
+            for batch in torch.randperm(len(x), generator=order).to(x.device).split(self.batch_size):  # type: ignore[no-untyped-call]
                 optimiser.zero_grad()
                 self.loss(self.output(x[batch]), y[batch]).backward()  # type: ignore[no-untyped-call]
                 optimiser.step()

@@ -232,7 +232,7 @@ class Task(ABC):
             )
         return point
 
-    def spaces(self) -> tuple[spaces.Box, spaces.Box]:
+    def spaces(self) -> tuple[Any, Any]:
         """Observation and action space of one environment."""
         largest = float(np.finfo(np.float32).max)
         observation = spaces.Box(-largest, largest, (self.layout.size,), np.float32)

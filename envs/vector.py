@@ -95,7 +95,9 @@ class ReplayVectorEnv(VectorEnv[Observations, Any, Any]):
     def _seeds(self, seed: int | list[int | None] | None) -> list[int | None]:
         if seed is None:
             return [None] * self.num_envs
-        seeds = [seed + row for row in range(self.num_envs)] if isinstance(seed, int | np.integer) else list(seed)
+        if isinstance(seed, int):
+            return [seed + row for row in range(self.num_envs)]
+        seeds = list(seed)
         if len(seeds) != self.num_envs:
             raise ShiftgymError(f"seed is a list of {len(seeds)}: give one per row, {self.num_envs}")
         return seeds
@@ -208,7 +210,8 @@ class ReplayVectorEnv(VectorEnv[Observations, Any, Any]):
             oracle, oracle_cost = task.oracle_decisions[point], task.oracle_costs[point]
         magnitudes = problem.excess(requested, decision) | problem.shortfall(outcome, decision)
         info: dict[str, Any] = {"cost": cost, "oracle_cost": oracle_cost, "regret": cost - oracle_cost}
-        info["violation"] = (sum(magnitudes.values()) > 0).astype(np.float64)
+        broken: Any = sum(magnitudes.values())
+        info["violation"] = (broken > 0).astype(np.float64)
         info.update((key, magnitudes[family]) for key, family in self._families)
         info["step_time"], info["shifted"] = points.time[point], points.shifted[point]
         self.last_outcome, self.last_decision, self.last_oracle = outcome, decision, oracle

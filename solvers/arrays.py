@@ -80,4 +80,4 @@ def on_numpy(function: Callable[..., T], *arrays: Array) -> T:
             return type(result)(*(back(item) for item in result))
         return torch.from_numpy(np.ascontiguousarray(result))
 
-    return back(function(*(None if array is None else array.detach().numpy() for array in arrays)))  # type: ignore[no-any-return]
+    return back(function(*(None if array is None else array.detach().numpy() for array in arrays)))
