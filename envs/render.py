@@ -77,11 +77,11 @@ def render_array(trail: Trail) -> NDArray[np.uint8]:
     styles: dict[str, dict[str, Any]] = {
         "outcome": {"color": "0.6"},
         "decision": {"color": "#0072B2"},
-        "oracle": {"color": "#E69F00", "ls": "--"},
+        "oracle": {"color": "#E69F00", "linestyle": "--"},
     }
     for label, values in trail.lines().items():
         axes.step(np.arange(len(values)), values, where="post", label=label, **styles[label])
     axes.set(title=f"{trail.title}\n{trail.summary()}", xlabel="slot", ylabel="share of capacity")
     axes.legend(loc="upper left", ncols=3, frameon=False)
     canvas.draw()  # type: ignore[no-untyped-call]
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
