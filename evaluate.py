@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import joblib
-import shiftgym  # noqa: F401 (registers the environments)
 from rich.console import Console
+
+import shiftgym  # noqa: F401 (registers the environments)
 from shiftgym.data.errors import ShiftgymError
 from shiftgym.evaluation.agent_spec import AgentSpec, split_agents
 from shiftgym.evaluation.listing import KINDS, listing
 from shiftgym.evaluation.progress import for_console
 from shiftgym.evaluation.results import Run
-from shiftgym.evaluation.run import DiskFullError, Interrupted, execute
+from shiftgym.evaluation.run import Interrupted, StoppedError, execute
 from shiftgym.evaluation.scenario import Scenario, Suite, load_suite, parse_seeds, sweep_scenarios
 
 if TYPE_CHECKING:
@@ -92,11 +93,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return int(options.command(options, console))
-    except (Interrupted, DiskFullError, ShiftgymError) as error:
-        Console(stderr=True).print(
-            f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True
-        )
-        return {Interrupted: 130, DiskFullError: 1}.get(type(error), 2)
+    except ShiftgymError as error:
+        Console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        return {Interrupted: 130, StoppedError: 1}.get(type(error), 2)
     except KeyboardInterrupt:
         return 130
 
@@ -115,9 +114,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         progress=for_console(console),
     )
     target = report(Run(folder), console)
-    console.print(
-        f"Results, pictures and report: {target.parent}", markup=False, highlight=False, soft_wrap=True
-    )
+    console.print(f"Results, pictures and report: {target.parent}", markup=False, highlight=False, soft_wrap=True)
     return 1 if tally.failed else 0
 
 
@@ -140,9 +137,7 @@ def _suite(options: argparse.Namespace) -> Suite:
     made_here = {name: getattr(options, name) for name in ("env", "train", "test", "shifts", "severities")}
     if options.suite and any(made_here.values()):
         given = ", ".join(f"--{name}" for name, value in made_here.items() if value)
-        raise ShiftgymError(
-            f"{given} and suite {options.suite!r} exclude each other: the suite names its scenarios"
-        )
+        raise ShiftgymError(f"{given} and suite {options.suite!r} exclude each other: the suite names its scenarios")
     suite = load_suite(options.suite or QUICK)
     if any(made_here.values()):
         suite = replace(
@@ -188,9 +183,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Without a command, the quick suite is run on traces that need no download.",
     )  # fmt: skip
     commands = parser.add_subparsers(metavar="COMMAND")
-    run = commands.add_parser(
-        "run", help="run a suite, or scenarios made of options; resumes what is unfinished"
-    )
+    run = commands.add_parser("run", help="run a suite, or scenarios made of options; resumes what is unfinished")
     _add_run_options(run)
     show = commands.add_parser("report", help="print the tables of a run again, and draw its pictures")
     show.add_argument("run", metavar="RUN", help="folder of the run")
@@ -208,13 +201,9 @@ def _add_run_options(run: argparse.ArgumentParser) -> None:
     run.add_argument("--env", help="environment id")
     run.add_argument("--train", metavar="TRACE", help="trace to train on, NAME[@SLOT][[START:STOP]]")
     run.add_argument("--test", metavar="TRACE", nargs="+", help="traces to replay")
-    run.add_argument(
-        "--shifts", metavar="SHIFT", nargs="+", help="shifts of the replayed traces; 'none' is one too"
-    )
+    run.add_argument("--shifts", metavar="SHIFT", nargs="+", help="shifts of the replayed traces; 'none' is one too")
     run.add_argument("--severities", metavar="X", nargs="+", type=float, help="sweep every shift over these")
-    run.add_argument(
-        "--agents", metavar="AGENT", nargs="+", help="NAME, 'NAME(key=value, ...)' or module:Class"
-    )
+    run.add_argument("--agents", metavar="AGENT", nargs="+", help="NAME, 'NAME(key=value, ...)' or module:Class")
     run.add_argument("--seeds", metavar="N", nargs="+", type=int, help="each seeds training and shifts")
     run.add_argument("--set", metavar="KEY=VALUE", nargs="+", default=[], help="keywords of the environment")
     run.add_argument("--out", metavar="FOLDER", help="folder of the run (default: runs/SUITE)")

@@ -9,7 +9,7 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,9 +56,7 @@ class AgentSpec:
             return text
         match = _FORM.fullmatch(text)
         if match is None:
-            raise ShiftgymError(
-                f"agent {text!r} has no form such as 'saa', 'dfl(epochs=3)' or 'module:Class'"
-            )
+            raise ShiftgymError(f"agent {text!r} has no form such as 'saa', 'dfl(epochs=3)' or 'module:Class'")
         try:
             call = ast.parse(f"_({match[2] or ''})", mode="eval").body
             assert isinstance(call, ast.Call)
@@ -126,6 +124,16 @@ def _imported(name: str) -> type[Agent]:
     return found
 
 
-def split_agents(texts: list[str]) -> list[str]:
-    """Split ``"saa,dfl(epochs=3, lr=1e-3)"`` at the commas outside brackets."""
-    return [part.strip() for text in texts for part in re.split(r",(?![^(\[]*[)\]])", text) if part.strip()]
+def split_agents(texts: Iterable[str]) -> list[str]:
+    """Split texts such as ``"saa, dfl(epochs=3, hidden=[8, 4])"`` at the commas outside brackets."""
+    parts: list[str] = []
+    for text in texts:
+        depth, part = 0, ""
+        for letter in text:
+            depth += (letter in "([") - (letter in ")]")
+            if letter == "," and depth == 0:
+                parts, part = [*parts, part], ""
+            else:
+                part += letter
+        parts.append(part)
+    return [part.strip() for part in parts if part.strip()]

@@ -57,6 +57,11 @@ class Fit:
         return f"{_slug(self.agent.name)}-s{self.seed}-{digest(asdict(self))}"
 
     @property
+    def home(self) -> tuple[str, str, Mapping[str, Any]]:
+        """Environment id, trace and keywords of the training environment."""
+        return self.env, self.train, self.env_kwargs
+
+    @property
     def label(self) -> str:
         """What a person reads while it runs."""
         return f"fit {self.agent} on {self.train}, seed {self.seed}"
@@ -88,9 +93,7 @@ def plan(suite: Suite, traces: Mapping[str, Trace], device: str = "cpu") -> list
     fit_code, cell_code = code_digest(_FITTED_BY), code_digest(_SCORED_BY)
     cells = []
     for scenario in suite.scenarios:
-        content = digest(
-            [cell_code, digests[scenario.test], *(digests[spec] for spec in _brought_in(scenario.shift))]
-        )
+        content = digest([cell_code, digests[scenario.test], *(digests[spec] for spec in _brought_in(scenario.shift))])
         for agent in suite.agents:
             for seed in suite.seeds:
                 fit = Fit(
@@ -113,9 +116,7 @@ def load_traces(suite: Suite) -> dict[str, Trace]:
     that shifts bring in are among them.
     """
     specs = dict.fromkeys(
-        spec
-        for scenario in suite.scenarios
-        for spec in (scenario.train, scenario.test, *_brought_in(scenario.shift))
+        spec for scenario in suite.scenarios for spec in (scenario.train, scenario.test, *_brought_in(scenario.shift))
     )
     return {spec: load_trace(spec) for spec in specs}
 

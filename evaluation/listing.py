@@ -52,8 +52,7 @@ def _shifts() -> list[list[str]]:
 def _traces() -> list[list[str]]:
     infos = map(trace_info, list_traces())
     return [
-        [i.name, i.kind, f"{i.slot:g} s", "synthetic" if i.synthetic else "measured", i.licence, i.title]
-        for i in infos
+        [i.name, i.kind, f"{i.slot:g} s", "synthetic" if i.synthetic else "measured", i.licence, i.title] for i in infos
     ]
 
 

@@ -177,13 +177,9 @@ def plot_severity(run: Run) -> Figure | None:
         here = table[table["sweep"] == sweep]
         for agent, mine in here.groupby("agent", sort=False):
             mine, look = mine.sort_values("severity"), looks[str(agent)]
-            x, y, half = (
-                mine[c].to_numpy() for c in ("severity", "normalised_regret", "normalised_regret_half")
-            )
+            x, y, half = (mine[c].to_numpy() for c in ("severity", "normalised_regret", "normalised_regret_half"))
             axes.plot(x, y, color=look.color, marker=look.marker)
-            axes.fill_between(
-                x, np.maximum(y - half, 0.05 * np.abs(y)), y + half, color=look.color, alpha=0.15, lw=0
-            )
+            axes.fill_between(x, np.maximum(y - half, 0.05 * np.abs(y)), y + half, color=look.color, alpha=0.15, lw=0)
         axes.set_title(f"{sweep}: {_shift_text(here)}", loc="left")
         axes.set_xlabel("severity")
     _scale(panels[0, 0], table["normalised_regret"].tolist(), "y")
@@ -280,9 +276,7 @@ def _replay_panel(axes: Axes, run: Run, scenario: str, agent: str, seed: int) ->
     axes.fill_between(
         time, steps["outcome_0"], step="post", color="0.85", lw=0, label=f"outcome ({about['outcome'][0]})"
     )
-    axes.step(
-        time, steps["oracle_decision_0"], where="post", color="black", ls=(0, (4, 2)), lw=1, label="oracle"
-    )
+    axes.step(time, steps["oracle_decision_0"], where="post", color="black", ls=(0, (4, 2)), lw=1, label="oracle")
     axes.step(time, steps["decision_0"], where="post", color="#0072B2", lw=1.4, label="decision")
     top = float(max(steps["outcome_0"].max(), steps["decision_0"].max()))
     broken = steps["violation"].to_numpy(bool)
@@ -294,13 +288,12 @@ def _replay_panel(axes: Axes, run: Run, scenario: str, agent: str, seed: int) ->
         ms=4,
         color="#D55E00",
         label="violation",
+        clip_on=False,
     )
     axes.set_ylim(min(0.0, float(steps["outcome_0"].min())), 1.12 * top)
     axes.set_xlim(time[0], time[-1])
     axes.set_xlabel(f"{unit} from {np.datetime64(int(steps['step_time'].iloc[0]), 's')}")
-    axes.set_ylabel(
-        "share of capacity" if set(about["units"].values()) == {"share of capacity"} else "outcome"
-    )
+    axes.set_ylabel("share of capacity" if set(about["units"].values()) == {"share of capacity"} else "outcome")
 
 
 def _typical(regret: np.ndarray[Any, Any], length: int) -> slice:

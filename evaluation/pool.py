@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import signal
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
@@ -42,9 +44,7 @@ class Outcome(Generic[T, R]):
     disk_full: bool = False
 
 
-def run_tasks(
-    function: Callable[[T], R], tasks: Sequence[T], jobs: int = 1
-) -> Generator[Outcome[T, R], None, None]:
+def run_tasks(function: Callable[[T], R], tasks: Sequence[T], jobs: int = 1) -> Generator[Outcome[T, R], None, None]:
     """Call ``function`` for every task and yield each outcome as soon as it is there, in any order.
 
     Parameters
@@ -62,11 +62,19 @@ def run_tasks(
         return
     with joblib.parallel_config(backend="loky", n_jobs=min(jobs, len(tasks)), inner_max_num_threads=1):
         parallel = joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="2*n_jobs")
-        yield from parallel(joblib.delayed(_in_worker)(function, task) for task in tasks)
+        with warnings.catch_warnings():
+            # a worker whose memory grew is replaced, which is as it should be and loses nothing
+            warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
+            yield from parallel(joblib.delayed(_in_worker)(function, task) for task in tasks)
 
 
 def _in_worker(function: Callable[[T], R], task: T) -> Outcome[T, R]:
-    """Leave Ctrl-C, which a terminal sends to every process, to the process that hands out the tasks."""
+    """Run a task in a worker.
+
+    Ctrl-C, which a terminal sends to every process, is left to the one that hands out the tasks. Torch is loaded
+    before the first task ends, because loky takes a worker whose memory grows after that for a leaking one.
+    """
+    importlib.import_module("torch")
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     return _guarded(function, task)

@@ -51,9 +51,7 @@ def _remarks(run: Run) -> list[str]:
     if len(run.cells) < len(run.info["cells"]):
         remarks.append(f"Only {len(run.cells)} of {len(run.info['cells'])} cells are finished.")
     remarks += [f"Failed: {label}: {error}" for label, error in run.info["failed"].items()]
-    names = sorted(
-        {parse_spec(spec).name for spec, trace in run.info["traces"].items() if trace["synthetic"]}
-    )
+    names = sorted({parse_spec(spec).name for spec, trace in run.info["traces"].items() if trace["synthetic"]})
     if names:
         remarks.append(f"Synthetic traces, generated and not measured: {', '.join(names)}.")
     return remarks
@@ -64,8 +62,7 @@ def _markdown(run: Run, tables: list[Table], pictures: list[Path]) -> str:
     parts = [f"# {suite.name}", suite.title, *(f"> {line}" for line in _remarks(run))]
     parts += [table.markdown() for table in tables]
     parts += [
-        f"![{_ALT[path.stem]}]({path.relative_to(run.folder).with_suffix('.svg').as_posix()})"
-        for path in pictures
+        f"![{_ALT[path.stem]}]({path.relative_to(run.folder).with_suffix('.svg').as_posix()})" for path in pictures
     ]
     return "\n\n".join(part for part in [*parts, _scenarios(run), _provenance(run.info)] if part) + "\n"
 
@@ -85,14 +82,11 @@ def _provenance(info: dict[str, Any]) -> str:
         "### What was run",
         "",
         f"- Command: `{info['command']}`, {info['started']} to {info['finished'] or '(unfinished)'}",
-        f"- Machine: {machine['cpu']}, {machine['usable_cores']} cores, {machine['memory_gb']} GB, "
-        f"{machine['system']}",
+        f"- Machine: {machine['cpu']}, {machine['usable_cores']} cores, {machine['memory_gb']} GB, {machine['system']}",
         f"- Versions: {', '.join(f'{name} {version}' for name, version in versions.items())}",
     ]
     for spec, trace in info["traces"].items():
         kind = "synthetic" if trace["synthetic"] else "measured"
         terms = "; ".join(part for part in (trace["licence"], trace["citation"], trace["url"]) if part)
-        lines.append(
-            f"- Trace `{spec}` ({kind}, {trace['slots']} slots of {trace['slot_seconds']:g} s): {terms}"
-        )
+        lines.append(f"- Trace `{spec}` ({kind}, {trace['slots']} slots of {trace['slot_seconds']:g} s): {terms}")
     return "\n".join(lines)

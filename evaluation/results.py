@@ -66,9 +66,7 @@ class Run:
         """
         run = cls(Path(folder))
         if not (run.folder / RUN).is_file():
-            raise ShiftgymError(
-                f"{str(folder)!r} is no run: it has no {RUN}; give the folder that `run` wrote"
-            )
+            raise ShiftgymError(f"{str(folder)!r} is no run: it has no {RUN}; give the folder that `run` wrote")
         return run
 
     @functools.cached_property
@@ -107,9 +105,7 @@ class Run:
             }
             for cell in self.cells
         ]
-        table = pd.DataFrame(
-            rows, columns=list(dict.fromkeys((*KEYS, *(key for row in rows for key in row))))
-        )
+        table = pd.DataFrame(rows, columns=list(dict.fromkeys((*KEYS, *(key for row in rows for key in row)))))
         numbers = [column for column in table.columns if column not in KEYS or column == "severity"]
         return table.astype(dict.fromkeys(numbers, np.float64))
 
@@ -130,9 +126,7 @@ class Run:
             keys = cell["keys"]
             if (keys["scenario"], keys["agent"], keys["seed"]) == (scenario, agent, seed):
                 return cell
-        raise ShiftgymError(
-            f"run {str(self.folder)!r} has no finished cell of {agent} in {scenario}, seed {seed}"
-        )
+        raise ShiftgymError(f"run {str(self.folder)!r} has no finished cell of {agent} in {scenario}, seed {seed}")
 
     def write_tables(self) -> None:
         """Write the combined tables of what is finished, read anew."""
@@ -160,8 +154,7 @@ def summary(results: pd.DataFrame) -> pd.DataFrame:
         time_half = (results[f"{score}_high"] - results[f"{score}_low"]) / 2
         table[f"{score}_half_time"] = time_half.groupby([results[g] for g in groups], sort=False).mean()
         both = [
-            combined_half(table.loc[name, f"{score}_half_time"], values.to_numpy())
-            for name, values in grouped[score]
+            combined_half(table.loc[name, f"{score}_half_time"], values.to_numpy()) for name, values in grouped[score]
         ]
         over_seeds = [combined_half(0.0, values.to_numpy()) for _, values in grouped[score]]
         table[f"{score}_half_seeds"], table[f"{score}_half"] = over_seeds, both

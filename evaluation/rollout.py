@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 #: How many single decisions are timed, and for how long at most.
-_LATENCY_CALLS, _LATENCY_SECONDS = 50, 1.0
+_LATENCY_CALLS, _LATENCY_SECONDS = 50, 0.2
 #: Forecast numbers (steps x scenarios x columns) that are scored at most, for the sake of memory and time.
 _FORECAST_NUMBERS = 1_000_000
 
@@ -91,9 +91,7 @@ class Rollout:
         regret = np.stack((self.cost, self.oracle_cost), axis=1)
         intervals = {
             "cost": time_interval(self.cost),
-            "normalised_regret": time_interval(
-                regret, lambda mean: normalised_regret(mean[:, 0], mean[:, 1])
-            ),
+            "normalised_regret": time_interval(regret, lambda mean: normalised_regret(mean[:, 0], mean[:, 1])),
             "violation_rate": time_interval(self.violated.astype(float)),
         }
         scores: dict[str, float] = {
@@ -119,8 +117,14 @@ class Rollout:
 
 
 def make_training_env(env: str, train: str, env_kwargs: Mapping[str, Any]) -> gymnasium.Env[Any, Any]:
-    """Make the environment that an agent is fitted on."""
-    return gymnasium.make(env, trace=train, disable_env_checker=True, **env_kwargs)
+    """Make the environment that an agent is fitted on.
+
+    Raises
+    ------
+    ShiftgymError
+        If the environment does not exist, or does not take these keywords.
+    """
+    return _made(gymnasium.make, env, trace=train, disable_env_checker=True, **env_kwargs)
 
 
 @dataclass(frozen=True)
@@ -153,36 +157,33 @@ class TestBench:
         Raises
         ------
         ShiftgymError
-            If the environment brings no vector environment of its own that replays a task.
+            If the environment is no replay environment, or does not take the scenario's keywords.
         """
         keywords: dict[str, Any] = {"reference": scenario.train, **scenario.env_kwargs}
         probe = _make_vec(
             scenario.env, 1, trace=scenario.test, shift=scenario.shift or None, shift_seed=seed, **keywords
         )
-        task = getattr(probe, "task", None)
-        if task is None:
-            raise ShiftgymError(
-                f"environment {scenario.env!r} replays no task: evaluation needs a replay environment"
-            )
+        task = probe.task
         stride = task.points.stride
         available = (len(task) - 1) // stride + 1
         steps = min(task.episode_steps or available, available)
         episodes = available // steps
         # the shifted trace is handed on, so that the shift is drawn once
-        env = _make_vec(
-            scenario.env, episodes, **{**keywords, "trace": task.trace, "reference": task.reference}
-        )
+        env = _make_vec(scenario.env, episodes, **{**keywords, "trace": task.trace, "reference": task.reference})
         return cls(env, np.arange(episodes) * steps * stride, steps, task.shift_report)
 
 
 def _make_vec(env: str, rows: int, **keywords: Any) -> Any:
-    return gymnasium.make_vec(
-        env,
-        num_envs=rows,
-        vectorization_mode="vector_entry_point",
-        autoreset_mode=AutoresetMode.DISABLED,
-        **keywords,
-    )
+    mode = {"vectorization_mode": "vector_entry_point", "autoreset_mode": AutoresetMode.DISABLED}
+    return _made(gymnasium.make_vec, env, num_envs=rows, **mode, **keywords)
+
+
+def _made(make: Callable[..., Any], env: str, **keywords: Any) -> Any:
+    """Make an environment; what it does not take is an error that a user can mend."""
+    try:
+        return make(env, **keywords)
+    except (TypeError, gymnasium.error.Error) as error:
+        raise ShiftgymError(f"environment {env!r} cannot be made: {error}") from error
 
 
 def rollout(agent: Agent, bench: TestBench) -> Rollout:

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from .machine import describe
 from .pool import Outcome, run_tasks
 from .progress import Progress
 from .results import FAILED, FITS, RUN, Run, write_json
+from .rollout import make_training_env
 from .scenario import Suite
 from .tasks import run_cell, run_fit
 
@@ -27,8 +29,8 @@ class Interrupted(ShiftgymError):  # noqa: N818 (not an error of anyone's)
     """Ctrl-C; what was finished is on disk."""
 
 
-class DiskFullError(ShiftgymError):
-    """No space left; what was finished is on disk."""
+class StoppedError(ShiftgymError):
+    """No space is left, or a worker died; what was finished is on disk."""
 
 
 @dataclass
@@ -86,13 +88,15 @@ def execute(
     ------
     ShiftgymError
         Before any work, for names or settings that do not exist.
-    Interrupted, DiskFullError
+    Interrupted, StoppedError
         Calling this again resumes the run.
     """
     suite.check()
     run = Run(Path(folder))
     traces = load_traces(suite)
     cells = plan(suite, traces, device)
+    for env, train, env_kwargs in {str(c.fit.home): c.fit.home for c in cells}.values():
+        make_training_env(env, train, env_kwargs).close()
     missing = [cell for cell in cells if not run.cell_file(cell.id).is_file()]
     tally = Tally(run, len(cells), reused=len(cells) - len(missing))
     record = _record(suite, cells, traces)
@@ -105,6 +109,8 @@ def execute(
             _close(tally, record)
         if isinstance(error, KeyboardInterrupt):
             raise Interrupted(f"interrupted: {tally}") from None
+        if isinstance(error, BrokenProcessPool):
+            raise StoppedError(f"a worker died, killed or out of memory: {tally}; fewer --jobs need less") from error
         raise
     _close(tally, record)
     return tally
@@ -137,7 +143,7 @@ def _account(outcome: Outcome[Any, Any], tally: Tally, progress: Progress) -> No
     label, report = outcome.task.label, tally.run.folder / FAILED / f"{outcome.task.id}.txt"
     progress.advance(label, outcome.error)
     if outcome.disk_full:
-        raise DiskFullError(f"{outcome.error}; {tally}")
+        raise StoppedError(f"{outcome.error}; {tally}")
     if outcome.error:
         tally.failed[label] = outcome.error
         with atomic_write(report) as file:
@@ -165,8 +171,7 @@ def _record(suite: Suite, cells: Sequence[Cell], traces: Mapping[str, Trace]) ->
             for spec, trace in traces.items()
         },
         "cells": [
-            {"id": cell.id, "fit": cell.fit.id, "keys": _keys(cell, suite.label(cell.fit.agent))}
-            for cell in cells
+            {"id": cell.id, "fit": cell.fit.id, "keys": _keys(cell, suite.label(cell.fit.agent))} for cell in cells
         ],
     }
 

@@ -279,9 +279,7 @@ def _check_figures(figures: Mapping[str, Any], scenarios: Sequence[str], where: 
                 raise ShiftgymError(f"[published] of {where}: {method} {scenario} = {value!r} is no number")
 
 
-def _check_keys(
-    table: Mapping[str, Any], known: Mapping[str, type], where: str, required: Sequence[str] = ()
-) -> None:
+def _check_keys(table: Mapping[str, Any], known: Mapping[str, type], where: str, required: Sequence[str] = ()) -> None:
     for key, value in table.items():
         if key not in known:
             raise UnknownNameError(f"key in {where}:", key, known)

@@ -116,20 +116,13 @@ def _regret(run: Run, table: pd.DataFrame) -> Table:
         ranked = bool(contestants[agent])
         view.rows.append(
             [Cell(str(agent))]
-            + [
-                Cell(number(row[c], half.loc[agent, c]), best=ranked and row[c] == best[c])
-                for c in mean.columns
-            ]
+            + [Cell(number(row[c], half.loc[agent, c]), best=ranked and row[c] == best[c]) for c in mean.columns]
         )
     _add_published(run, view, scenarios, many)
     distance = table.groupby("scenario", sort=False)["relative_wasserstein"].mean()
     cells = [Cell(number(distance[scenario]), muted=True) for scenario in scenarios]
-    view.rows.append(
-        [Cell("distance from training", muted=True), *cells, *[Cell("", muted=True)] * (2 * many)]
-    )
-    view.note = " ".join(
-        (view.note, "Distance: 1-Wasserstein, as a multiple of the mean training outcome.")
-    ).strip()
+    view.rows.append([Cell("distance from training", muted=True), *cells, *[Cell("", muted=True)] * (2 * many)])
+    view.note = " ".join((view.note, "Distance: 1-Wasserstein, as a multiple of the mean training outcome.")).strip()
     return view
 
 
@@ -151,9 +144,9 @@ def _add_published(run: Run, view: Table, scenarios: list[str], many: bool) -> N
 
 def _average_halves(results: pd.DataFrame, table: pd.DataFrame, scenarios: list[str]) -> pd.Series:
     """Half-widths of averages over scenarios: seeds are paired across them, slots independent."""
-    over_time = _pivot(table, "normalised_regret_half_time", scenarios).pow(2).sum(
-        axis=1, skipna=False
-    ) ** 0.5 / len(scenarios)
+    over_time = _pivot(table, "normalised_regret_half_time", scenarios).pow(2).sum(axis=1, skipna=False) ** 0.5 / len(
+        scenarios
+    )
     mine = results[results["scenario"].isin(scenarios)]
     by_seed = mine.groupby(["agent", "seed"], sort=False)["normalised_regret"].mean()
     halves = {agent: combined_half(half, by_seed[agent].to_numpy()) for agent, half in over_time.items()}
@@ -166,9 +159,7 @@ def _sweep(table: pd.DataFrame, sweep: str) -> Table:
     mean = table.pivot_table(index="agent", columns="severity", values="normalised_regret", sort=False)
     half = table.pivot_table(index="agent", columns="severity", values="normalised_regret_half", sort=False)
     best = mean[~table.groupby("agent", sort=False)["clairvoyant"].first()].min()
-    view = Table(
-        f"Normalised regret against severity: {sweep}", ["agent", *(f"severity {c:g}" for c in mean.columns)]
-    )
+    view = Table(f"Normalised regret against severity: {sweep}", ["agent", *(f"severity {c:g}" for c in mean.columns)])
     for agent, row in mean.iterrows():
         cells = [Cell(number(row[c], half.loc[agent, c]), best=row[c] == best[c]) for c in mean.columns]
         view.rows.append([Cell(str(agent)), *cells])
@@ -200,13 +191,9 @@ def _scores(table: pd.DataFrame) -> Table:
         *_COLUMNS[1:],
     ]
     columns = [column for column in columns if column[1] in mean and mean[column[1]].notna().any()]
-    view = Table(
-        "Other scores, averaged over all scenarios and seeds", ["agent", *(head for head, _, _ in columns)]
-    )
+    view = Table("Other scores, averaged over all scenarios and seeds", ["agent", *(head for head, _, _ in columns)])
     for agent, row in mean.iterrows():
-        view.rows.append(
-            [Cell(str(agent)), *(Cell(_short(row[name] * factor)) for _, name, factor in columns)]
-        )
+        view.rows.append([Cell(str(agent)), *(Cell(_short(row[name] * factor)) for _, name, factor in columns)])
     return view
 
 
@@ -225,29 +212,24 @@ def _paired(run: Run, table: pd.DataFrame) -> list[Table]:
         return []
     best = str(mean.idxmin())
     view = Table(
-        f"Mean cost minus that of {best}, on the same seeds and steps [95% interval], and share of steps won",
+        f"Mean cost minus that of {best}, on the same seeds and steps, ±95% interval, and share of steps won",
         ["agent", *scenarios],
     )
     for agent in (agent for agent in agents if agent != best):
-        view.rows.append(
-            [Cell(agent), *(Cell(_versus(run, scenario, agent, best)) for scenario in scenarios)]
-        )
+        view.rows.append([Cell(agent), *(Cell(_versus(run, scenario, agent, best)) for scenario in scenarios)])
     return [view]
 
 
 def _versus(run: Run, scenario: str, agent: str, other: str) -> str:
     try:
         costs = [
-            np.stack(
-                [run.steps(scenario, name, seed, ["cost"])["cost"].to_numpy() for seed in run.suite.seeds]
-            )
+            np.stack([run.steps(scenario, name, seed, ["cost"])["cost"].to_numpy() for seed in run.suite.seeds])
             for name in (agent, other)
         ]
     except ShiftgymError:
         return NOTHING
     result = paired(*costs)
-    low, high = result.interval
-    return f"{result.difference:+.4f} [{low:+.4f}, {high:+.4f}] {100 * result.win_rate:.0f}%"
+    return f"{result.difference:+.4f} ±{result.interval.half:.4f}, {100 * result.win_rate:.0f}%"
 
 
 def _pivot(table: pd.DataFrame, score: str, scenarios: list[str]) -> pd.DataFrame:

@@ -28,7 +28,7 @@ def run_fit(fit: Fit, folder: Path) -> dict[str, Any]:
         ``fit_seconds`` and ``fit_memory_mb``, which are saved beside the agent.
     """
     agent = fit.agent.make(fit.seed)
-    env = make_training_env(fit.env, fit.train, fit.env_kwargs)
+    env = make_training_env(*fit.home)
     with single_thread(), measure() as effort:
         agent.fit(env, progress=False, device=fit.device)
     env.close()

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
 from shiftgym.evaluation import scores
 
 costs = hnp.arrays(np.float64, st.integers(1, 60), elements=st.floats(-1e3, 1e3, width=32))
@@ -59,9 +60,7 @@ def test_time_interval_covers_the_mean_about_as_often_as_it_promises(phi, lowest
 
 def test_blocks_grow_with_the_memory_of_the_series():
     rng = np.random.default_rng(2)
-    lengths = [
-        np.median([scores.block_length(row) for row in ar1(rng, (20, 1000), phi)]) for phi in (0, 0.5, 0.9)
-    ]
+    lengths = [np.median([scores.block_length(row) for row in ar1(rng, (20, 1000), phi)]) for phi in (0, 0.5, 0.9)]
     assert lengths[0] <= 3 < lengths[1] < lengths[2] <= 250
     assert scores.block_length(np.ones(50)) == 1
     assert scores.block_length([1.0]) == 1
@@ -114,18 +113,14 @@ def test_forecast_scores_equal_brute_force():
     crps -= np.abs(sample[:, :, None] - sample[:, None]).mean(axis=(1, 2)) / 2
     assert result.crps == pytest.approx(crps.mean())
     assert result.rmse == pytest.approx(np.sqrt(((sample.mean(axis=1) - truth) ** 2).mean()))
-    assert result.width90 == pytest.approx(
-        (np.quantile(sample, 0.95, 1) - np.quantile(sample, 0.05, 1)).mean()
-    )
+    assert result.width90 == pytest.approx((np.quantile(sample, 0.95, 1) - np.quantile(sample, 0.05, 1)).mean())
 
 
 def test_forecast_coverage_of_the_true_distribution_is_ninety_percent():
     rng = np.random.default_rng(6)
     result = scores.forecast_scores(rng.standard_normal((2000, 200, 1)), rng.standard_normal((2000, 1)))
     assert result.coverage90 == pytest.approx(0.9, abs=0.02)
-    assert result.crps == pytest.approx(
-        1 / np.sqrt(np.pi), abs=0.03
-    )  # E|X - Y| - E|X - X'| / 2 = 1 / sqrt(pi)
+    assert result.crps == pytest.approx(1 / np.sqrt(np.pi), abs=0.03)  # E|X - Y| - E|X - X'| / 2 = 1 / sqrt(pi)
 
 
 def test_a_point_forecast_has_an_absolute_error_and_no_coverage():

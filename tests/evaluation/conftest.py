@@ -1,0 +1,69 @@
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shiftgym.agents import Agent
+from shiftgym.evaluation.agent_spec import AgentSpec
+from shiftgym.evaluation.scenario import Scenario, Suite
+
+ENV = "shiftgym/Provisioning-v0"
+
+
+@pytest.fixture(scope="session")
+def log(tmp_path_factory) -> str:
+    """A request log of the user's own: 40 minutes, busier every five minutes."""
+    rng = np.random.default_rng(0)
+    time = np.sort(rng.uniform(0, 2400, 6000))
+    prompt = np.round(rng.lognormal(6 + 0.5 * np.sin(time / 150), 0.5))
+    path = tmp_path_factory.mktemp("log") / "log.csv"
+    np.savetxt(path, np.stack((time, prompt), axis=1), delimiter=",", header="t,p", comments="", fmt="%.6f")
+    return f"file:{path}?time=t&prompt=p&unit=s@4s"
+
+
+@pytest.fixture
+def scenario(log) -> Scenario:
+    return Scenario("home", ENV, train=f"{log}[:0.5]", test=f"{log}[0.5:]")
+
+
+@pytest.fixture
+def suite(scenario, log) -> Suite:
+    """Two scenarios and a sweep of two, three agents, two seeds: 24 cells from 6 fits."""
+    noisy = {"env": ENV, "train": scenario.train, "test": scenario.test, "sweep": "noise"}
+    scenarios = (
+        scenario,
+        Scenario("grown", ENV, scenario.train, scenario.test, shift="scale(factor=2.0, onset=0.5)"),
+        Scenario("noise x0", **noisy, severity=0.0),
+        Scenario("noise x1", **noisy, shift="gaussian(scale=0.2)", severity=1.0),
+    )
+    agents = tuple(map(AgentSpec, ("oracle", "random", "saa")))
+    return Suite("small", scenarios, agents, seeds=(0, 1), title="A small suite")
+
+
+@dataclass(kw_only=True, eq=False)
+class Stumbling(Agent):
+    """Holds half the capacity, unless told to fail."""
+
+    fail: str = ""
+
+    def _fit(self, task, progress, device):
+        if self.fail == "fit":
+            raise RuntimeError("stumbled while fitting")
+
+    def _act(self, observations):
+        if self.fail == "act":
+            raise RuntimeError("stumbled while acting")
+        if self.fail == "interrupt":
+            raise KeyboardInterrupt
+        return np.full((len(observations), self.problem_.decision_dim), 0.5)
+
+
+@pytest.fixture
+def own_module(tmp_path, monkeypatch) -> str:
+    """The name of a module in the working directory that holds an agent of the user's own."""
+    lines = Path(__file__).read_text().split("@dataclass")[1].split("@pytest.fixture")[0]
+    head = "from dataclasses import dataclass\nimport numpy as np\nfrom shiftgym.agents import Agent\n\n@dataclass"
+    (tmp_path / "own_policy.py").write_text(head + lines)
+    monkeypatch.chdir(tmp_path)
+    return "own_policy"

@@ -1,0 +1,122 @@
+import math
+import re
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from shiftgym.data.errors import ShiftgymError
+from shiftgym.evaluation.agent_spec import AgentSpec
+from shiftgym.evaluation.listing import KINDS, listing
+from shiftgym.evaluation.report import report
+from shiftgym.evaluation.results import Run
+from shiftgym.evaluation.run import execute
+from shiftgym.evaluation.scenario import Published, Scenario, Suite
+from shiftgym.evaluation.tables import Cell, Table, all_tables, number
+
+
+@pytest.fixture
+def run(suite, tmp_path):
+    published = Published("a paper", {"DFL": {"home": 0.13}})
+    agents = (*suite.agents, AgentSpec("persistence"))
+    return execute(replace(suite, agents=agents, published=published), tmp_path).run
+
+
+def test_the_first_table_has_scenarios_as_columns_and_the_best_in_bold(run):
+    table = all_tables(run)[0]
+    assert table.columns == ["agent", "home", "grown", "average", "maximum"]
+    rows = {row[0].text: row for row in table.rows}
+    assert list(rows) == ["oracle", "random", "saa", "persistence", "[published] DFL", "distance from training"]
+    results = run.results.query("agent == 'saa'").groupby("scenario")["normalised_regret"].mean()
+    assert rows["saa"][1].text.startswith(f"{results['home']:.3f} ±")
+    assert rows["saa"][4].text == f"{max(results['home'], results['grown']):.3f}"
+    assert not any(cell.best for cell in rows["oracle"])
+    for column in range(1, 5):
+        best = [name for name, row in rows.items() if row[column].best]
+        regrets = {name: float(rows[name][column].text.split()[0]) for name in ("random", "saa", "persistence")}
+        assert best == [min(regrets, key=regrets.get)]
+    assert [cell.text for cell in rows["[published] DFL"][1:]] == ["0.130", "–", "–", "–"]
+
+
+def test_sweeps_and_other_scores_have_tables_of_their_own(run):
+    titles = {table.title.split(":")[0].split(",")[0]: table for table in all_tables(run)}
+    assert titles["Normalised regret against severity"].columns == ["agent", "severity 0", "severity 1"]
+    scores = titles["Other scores"]
+    assert {"violated steps %", "service %", "CVaR95 of cost", "decision p50 ms", "fit s"} <= set(scores.columns)
+    paired = next(table for title, table in titles.items() if title.startswith("Mean cost minus"))
+    assert len(paired.rows) == 2
+    assert all(re.fullmatch(r"[+-]\d\.\d+ ±\d\.\d+, \d+%", cell.text) for row in paired.rows for cell in row[1:])
+
+
+def test_report_writes_markdown_and_pictures_with_text_as_text(run):
+    markdown = report(run, Console(quiet=True)).read_text()
+    for wanted in ("Normalised regret", "DFL", "Machine:", "measured", "scale(factor=2.0, onset=0.5)", "Command:"):
+        assert wanted in markdown
+    assert "synthetic" not in markdown.replace("synthetic-", "")
+    for name in ("regret", "severity", "cost_violation", "replay"):
+        assert f"plots/{name}.svg" in markdown
+        png = (run.folder / "plots" / f"{name}.png").read_bytes()
+        assert png.startswith(b"\x89PNG")
+        drawn = ET.fromstring((run.folder / "plots" / f"{name}.svg").read_text())
+        words = " ".join(element.text or "" for element in drawn.iter("{http://www.w3.org/2000/svg}text"))
+        assert ("persistence" if name == "replay" else "saa") in words
+        assert "synthetic" not in words
+
+
+def test_synthetic_traces_are_called_synthetic_everywhere(tmp_path):
+    trace = "synthetic-azure-2023-conv@10s"
+    scenario = Scenario("home", "shiftgym/Provisioning-v0", f"{trace}[:0.5]", f"{trace}[0.5:]")
+    suite = Suite("small", (scenario,), (AgentSpec("saa"), AgentSpec("oracle")), seeds=(0,))
+    run = execute(suite, tmp_path).run
+    target = report(run, Console(quiet=True))
+    assert "synthetic" in all_tables(run)[0].title
+    assert "Synthetic traces, generated and not measured: synthetic-azure-2023-conv." in target.read_text()
+    for name in ("regret", "cost_violation", "replay"):
+        assert "synthetic traces" in (run.folder / "plots" / f"{name}.svg").read_text()
+    assert run.results["synthetic"].all()
+
+
+def test_an_unfinished_run_is_reported_as_such(run):
+    for cell in run.cells[:9]:
+        run.cell_file(cell["id"]).unlink()
+    half = Run(run.folder)
+    target = report(half, Console(quiet=True))
+    assert "Only 23 of 32 cells are finished." in target.read_text()
+    assert "–" in all_tables(half)[0].markdown()
+
+
+def test_a_run_without_results_cannot_be_reported(run):
+    for cell in run.cells:
+        run.cell_file(cell["id"]).unlink()
+    with pytest.raises(ShiftgymError, match="no finished cell"):
+        report(Run(run.folder), Console(quiet=True))
+
+
+def test_names_from_users_are_escaped(run):
+    table = Table("a [b]title[/b]", ["agent", "x|y"], [[Cell("[red]mine[/]"), Cell("1", best=True)]])
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(table.rich())
+    assert "[red]mine[/]" in capture.get()
+    assert "x\\|y" in table.markdown()
+    assert "**1**" in table.markdown()
+
+
+@pytest.mark.parametrize(
+    ("value", "half", "expected"),
+    [(0.05178, 0.0012, "0.052 ±0.001"), (1.5, math.nan, "1.500"), (math.nan, 1.0, "–"), (123456.0, 1.0, "1.23e+05")],
+)
+def test_numbers(value, half, expected):
+    assert number(value, half) == expected
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_everything_there_is_can_be_listed(kind):
+    table = listing(kind)
+    assert table.row_count > 0
+    first = {"envs": "Provisioning", "agents": "dfl", "shifts": "merge", "traces": "azure", "suites": "quick"}[kind]
+    console = Console(width=200)
+    with console.capture() as capture:
+        console.print(table)
+    assert first in capture.get()

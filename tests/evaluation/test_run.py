@@ -1,0 +1,231 @@
+import contextlib
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from shiftgym.data.errors import ShiftgymError
+from shiftgym.evaluation import results as results_module
+from shiftgym.evaluation import run as run_module
+from shiftgym.evaluation import tasks as tasks_module
+from shiftgym.evaluation.agent_spec import AgentSpec
+from shiftgym.evaluation.progress import LineProgress, Progress
+from shiftgym.evaluation.results import EFFORT, KEYS, Run, summary
+from shiftgym.evaluation.run import Interrupted, StoppedError, execute
+
+
+class Listener(Progress):
+    def __init__(self):
+        self.labels, self.errors = [], []
+
+    def advance(self, label, error=""):
+        self.labels.append(label)
+        self.errors += [error] if error else []
+
+
+def outcome(run):
+    """What a run found, without what depends on the machine."""
+    return run.results.drop(columns=list(EFFORT))
+
+
+def test_one_row_per_cell_and_one_fit_per_agent_and_seed(suite, tmp_path):
+    told = Listener()
+    tally = execute(suite, tmp_path, progress=told)
+    table = tally.run.results
+    assert (tally.cells, tally.computed, tally.reused, tally.failed) == (24, 24, 0, {})
+    assert len(table) == 24
+    assert not table.duplicated(["scenario", "agent", "seed"]).any()
+    assert sum(label.startswith("fit") for label in told.labels) == 6
+    assert list(table["scenario"].unique()) == [s.name for s in suite.scenarios]
+    assert (table.loc[table["clairvoyant"].astype(bool), "normalised_regret"].abs() < 1e-9).all()
+    steps = tally.run.steps("home", "saa", 1)
+    row = table.query("scenario == 'home' and agent == 'saa' and seed == 1").iloc[0]
+    assert steps["cost"].mean() == pytest.approx(row["cost"])
+    assert len(steps) == row["steps"]
+
+
+def test_files_of_a_run(suite, tmp_path):
+    run = execute(suite, tmp_path).run
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "results.parquet"), run.results)
+    assert len(pd.read_csv(tmp_path / "results.csv")) == 24
+    assert len(pd.read_csv(tmp_path / "summary.csv")) == 12
+    info = json.loads((tmp_path / "run.json").read_text())
+    assert {"python", "numpy", "torch", "shiftgym"} <= set(info["versions"])
+    assert info["machine"]["usable_cores"] >= 1
+    assert info["suite"]["seeds"] == [0, 1]
+    assert info["finished"]
+    assert [trace["synthetic"] for trace in info["traces"].values()] == [False, False]
+    assert Run.open(tmp_path).suite == suite
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_resuming_computes_only_what_is_missing(suite, tmp_path):
+    run = execute(suite, tmp_path).run
+    before, stamps = outcome(run), {p: p.stat().st_mtime_ns for p in tmp_path.glob("cells/*")}
+    lost = run.cells[5]["id"]
+    run.cell_file(lost).unlink()
+    told = Listener()
+    tally = execute(suite, tmp_path, progress=told)
+    assert (tally.computed, tally.reused) == (1, 23)
+    assert len(told.labels) == 1
+    changed = {p.stem for p in tmp_path.glob("cells/*") if stamps[p] != p.stat().st_mtime_ns}
+    assert changed == {lost}
+    pd.testing.assert_frame_equal(outcome(Run(tmp_path)), before)
+
+
+def test_more_seeds_and_scenarios_reuse_cells_and_fits(suite, tmp_path):
+    execute(replace(suite, scenarios=suite.scenarios[:1], seeds=(0,)), tmp_path)
+    told = Listener()
+    tally = execute(replace(suite, scenarios=suite.scenarios[:2]), tmp_path, progress=told)
+    assert (tally.reused, tally.computed) == (3, 9)
+    assert sum(label.startswith("fit") for label in told.labels) == 3  # seed 1 only
+
+
+def test_fits_can_be_shared_between_runs(suite, tmp_path):
+    execute(suite, tmp_path / "a", fits=tmp_path / "fits")
+    told = Listener()
+    execute(suite, tmp_path / "b", fits=tmp_path / "fits", progress=told)
+    assert not any(label.startswith("fit") for label in told.labels)
+    pd.testing.assert_frame_equal(Run(tmp_path / "a").results["fit_seconds"].to_frame(),
+                                  Run(tmp_path / "b").results["fit_seconds"].to_frame())  # fmt: skip
+
+
+def test_settings_code_and_data_change_the_names_of_cells(suite, tmp_path, monkeypatch):
+    execute(suite, tmp_path)
+    other = replace(suite.scenarios[0], env_kwargs={"lookback": 14})
+    assert execute(replace(suite, scenarios=(other,)), tmp_path).reused == 0
+    monkeypatch.setattr("shiftgym.evaluation.cells.code_digest", lambda packages: "new code")
+    assert execute(replace(suite, scenarios=suite.scenarios[:1]), tmp_path).reused == 0
+
+
+def test_the_same_seeds_give_the_same_table_in_one_process_and_in_two(suite, tmp_path):
+    suite = replace(suite, agents=(*suite.agents, AgentSpec("dfl", {"epochs": 1, "hidden": [8]})))
+    one = execute(suite, tmp_path / "one", jobs=1)
+    two = execute(suite, tmp_path / "two", jobs=2)
+    assert two.computed == one.computed == 32
+    pd.testing.assert_frame_equal(outcome(one.run), outcome(two.run), check_exact=True)
+
+
+def test_a_failing_fit_or_cell_leaves_the_others_alone(suite, own_module, tmp_path):
+    agents = (
+        AgentSpec("saa"),
+        AgentSpec(f"{own_module}:Stumbling", {"fail": "fit"}),
+        AgentSpec(f"{own_module}:Stumbling", {"fail": "act"}),
+        AgentSpec(f"{own_module}:Stumbling"),
+    )
+    told = Listener()
+    tally = execute(replace(suite, agents=agents, seeds=(0,)), tmp_path / "run", progress=told)
+    assert sorted(tally.run.results["agent"].unique()) == [f"{own_module}:Stumbling", "saa"]
+    assert len(tally.run.results) == 8
+    assert len(tally.failed) == 1 + 4
+    assert any("stumbled while fitting" in error for error in tally.failed.values())
+    assert len(told.errors) == 1 + 4 + 4  # the fit, its cells, and those that stumble themselves
+    reports = [path.read_text() for path in (tmp_path / "run" / "failed").iterdir()]
+    assert all("Traceback" in text for text in reports)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["failed"] == tally.failed
+
+
+def test_names_that_do_not_exist_stop_the_run_before_any_work(suite, tmp_path):
+    wrong = replace(suite.scenarios[0], env_kwargs={"lokback": 3})
+    for bad in (
+        replace(suite, agents=(AgentSpec("saaa"),)),
+        replace(suite, scenarios=(replace(suite.scenarios[0], test="file:missing.csv?time=t&prompt=p"),)),
+        replace(suite, scenarios=(wrong,)),
+    ):
+        with pytest.raises((ShiftgymError, OSError)):
+            execute(bad, tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_full_disk_ends_the_run_with_one_message_and_readable_cells(suite, tmp_path, monkeypatch):
+    writes = []
+    real = results_module.atomic_write
+
+    @contextlib.contextmanager
+    def filling(path, *arguments, **keywords):
+        writes.append(path)
+        if len(writes) > 12:
+            try:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            except OSError as error:
+                raise ShiftgymError(f"no space left to write {path}: free some space") from error
+        with real(path, *arguments, **keywords) as file:
+            yield file
+
+    for module in (results_module, run_module, tasks_module):
+        monkeypatch.setattr(module, "atomic_write", filling)
+    with pytest.raises(StoppedError, match=r"no space left.*of 24 cells are finished.*resumes"):
+        execute(suite, tmp_path)
+    monkeypatch.undo()
+    run = Run.open(tmp_path)
+    assert 0 < len(run.cells) < 24
+    for cell in run.cells:
+        assert len(run.steps(*(cell["keys"][key] for key in ("scenario", "agent", "seed")))) > 0
+    assert execute(suite, tmp_path).reused == len(run.cells)
+
+
+def test_ctrl_c_keeps_what_is_finished(suite, own_module, tmp_path):
+    agents = (AgentSpec("saa"), AgentSpec(f"{own_module}:Stumbling", {"fail": "interrupt"}))
+    with pytest.raises(Interrupted, match=r"2 of 16 cells are finished.*resumes"):
+        execute(replace(suite, agents=agents), tmp_path / "run")
+    assert len(Run.open(tmp_path / "run").results) == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no SIGINT for a child")
+def test_ctrl_c_in_a_pool_of_processes(log, tmp_path):
+    command = [sys.executable, "-m", "shiftgym.evaluate", "run", "--train", f"{log}[:0.5]", "--test", f"{log}[0.5:]"]
+    command += ["--agents", "saa", "two-stage(epochs=10000)", "--jobs", "2", "--out", str(tmp_path)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as child:
+        assert child.stdout is not None
+        for line in child.stdout:
+            if "saa" in line:
+                break
+        time.sleep(0.5)
+        os.killpg(child.pid, signal.SIGINT)  # what a terminal does: every process of the group
+        _, errors = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert "resumes" in errors
+    assert "Traceback" not in errors
+
+
+def test_summary_joins_seeds_and_time(suite, tmp_path):
+    results = execute(suite, tmp_path).run.results
+    table = summary(results).set_index(["scenario", "agent"])
+    mine = results.query("scenario == 'home' and agent == 'random'")
+    row = table.loc[("home", "random")]
+    assert row["cost"] == pytest.approx(mine["cost"].mean())
+    assert row["seeds"] == 2
+    assert row["cost_half"] == pytest.approx(np.hypot(row["cost_half_time"], row["cost_half_seeds"]))
+    assert table.loc[("home", "saa"), "cost_half_seeds"] == pytest.approx(0)  # nothing random in it
+    assert set(KEYS) - {"seed"} <= set(table.reset_index().columns)
+
+
+def test_lines_in_a_log_say_what_failed(capsys):
+    from rich.console import Console
+
+    lines = LineProgress(Console(width=80))
+    with lines.show(2, reused=3):
+        lines.advance("saa in home, seed 0")
+        lines.advance("dfl in home, seed 0", error="ValueError: [red]no[/]")
+    out = capsys.readouterr().out
+    assert "3 cells were finished before" in out
+    assert "[2/2] dfl in home, seed 0: FAILED: ValueError: [red]no[/]" in out
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(ShiftgymError, match="is no run"):
+        Run.open(tmp_path)
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(ShiftgymError, match="damaged"):
+        _ = Run.open(Path(tmp_path)).suite
