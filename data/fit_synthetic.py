@@ -36,7 +36,7 @@ REACH = float(np.log(5))  # a refit moves a parameter by this factor at most: so
 SLOT = 2.0  # seconds: slots in which request logs are compared
 # Scale of each statistic in the distance: one unit of error. Relative for those that are not shares or correlations.
 SCALES = {
-    "cv": 0.04, "change": 0.04, "zero": 0.01, "acf1": 0.03, "acf5": 0.03, "acf30": 0.04,
+    "cv": 0.04, "change": 0.04, "zero": 0.01, "silence": 0.005, "acf1": 0.03, "acf5": 0.03, "acf30": 0.04,
     "p95": 0.06, "p99": 0.06, "max": 0.25,
 }  # fmt: skip
 RELATIVE = {"cv", "change", "p95", "p99", "max"}

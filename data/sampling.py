@@ -25,12 +25,24 @@ def drift(count: int, memory: float, rng: np.random.Generator) -> Floats:
     return centred / max(float(centred.std()), 1e-12)
 
 
+def orthogonal(path: Floats, *others: Floats) -> Floats:
+    """Part of ``path``, shape (T,), that the other paths do not explain, with mean 0 and standard deviation 1.
+
+    Over a trace of an hour slow paths correlate by chance, which would make seeds differ more than they should;
+    the residual of a fitted wave is orthogonal to it in the real trace as well.
+    """
+    design = np.stack((np.ones(len(path)), *others), axis=1)
+    rest: Floats = path - design @ np.linalg.solve(design.T @ design, design.T @ path)
+    return rest / max(float(rest.std()), 1e-12)
+
+
 def stratified_lognormal(median: float, sigma: float, count: int, rng: np.random.Generator) -> Floats:
     """One lognormal draw from each of ``count`` equally likely strata, in random order, shape (count,).
 
-    A trace of an hour has few long silences; strata give every seed the fitted mix of them.
+    A trace of an hour has few long silences; strata give every seed the fitted mix of them. The draw is from the
+    middle half of its stratum, which bounds the extremes.
     """
-    places = (rng.permutation(count) + rng.uniform(0.01, 0.99, count)) / max(count, 1)
+    places = (rng.permutation(count) + rng.uniform(0.25, 0.75, count)) / max(count, 1)
     normal = NormalDist()
     scores: Floats = np.array([normal.inv_cdf(float(place)) for place in places])
     return median * np.exp(sigma * scores)

@@ -16,6 +16,12 @@ def autocorrelation(outcome: Floats, lag: int) -> float:
     return float((centred[:-lag] * centred[lag:]).mean()) / variance if variance > 0 else 0.0
 
 
+def longest_silence(outcome: Floats) -> float:
+    """Longest run of empty slots, as a share of all slots."""
+    busy = np.flatnonzero(np.concatenate(([1.0], outcome, [1.0])))
+    return float(np.diff(busy).max() - 1) / len(outcome)
+
+
 def summarise(outcome: Floats) -> dict[str, float]:
     """Return mean, coefficient of variation, zero share, autocorrelation, and quantiles as multiples of the mean.
 
@@ -27,8 +33,8 @@ def summarise(outcome: Floats) -> dict[str, float]:
     Returns
     -------
     dict
-        ``mean``, ``cv``, ``change`` (mean absolute step, in means), ``zero``, ``acf1``, ``acf5``, ``acf30``,
-        ``p95``, ``p99``, ``max``.
+        ``mean``, ``cv``, ``change`` (mean absolute step, in means), ``zero``, ``silence`` (the longest), ``acf1``,
+        ``acf5``, ``acf30``, ``p95``, ``p99``, ``max``.
     """
     mean = float(outcome.mean())
     p95, p99 = np.quantile(outcome, (0.95, 0.99)) / mean
@@ -37,6 +43,7 @@ def summarise(outcome: Floats) -> dict[str, float]:
         "cv": float(outcome.std()) / mean,
         "change": float(np.abs(np.diff(outcome)).mean()) / mean,
         "zero": float((outcome == 0).mean()),
+        "silence": longest_silence(outcome),
         **{f"acf{lag}": autocorrelation(outcome, lag) for lag in LAGS},
         "p95": float(p95),
         "p99": float(p99),

@@ -41,7 +41,7 @@ from numpy.typing import NDArray
 
 from .errors import UnknownNameError
 from .requests import RequestLog
-from .sampling import Floats, drift, reorder, stamp, stratified_lognormal
+from .sampling import Floats, drift, orthogonal, reorder, stamp, stratified_lognormal
 from .trace import Provenance, Trace, format_duration, parse_duration
 
 SYNTHETIC_NAMES = (
@@ -159,12 +159,15 @@ class Arrivals:
     gate: Gate | None = None
     batch: tuple[float, float, float] | None = None
 
-    def draw(self, count: int, span: float, rng: np.random.Generator) -> tuple[Floats, Floats]:
-        """Arrival times in seconds and the slow term of the log rate at each, both of shape (count,)."""
+    def draw(self, count: int, span: float, rng: np.random.Generator) -> tuple[Floats, Floats, Floats]:
+        """Arrival seconds; at each the slow term of the log rate and one that has nothing to do with the rate."""
         cells = int(np.ceil(span / GRID))
         middle = (np.arange(cells) + 0.5) * GRID
-        slow = drift(cells, self.slow[1] / GRID, rng)
-        level = self.hump * np.cos(2 * np.pi * (middle / span - self.peak)) + self.slow[0] * slow
+        angle = 2 * np.pi * (middle / span - self.peak)
+        wave = (np.cos(angle), np.sin(angle))
+        slow = orthogonal(drift(cells, self.slow[1] / GRID, rng), *wave)
+        own = orthogonal(drift(cells, self.slow[1] / GRID, rng), *wave, slow)
+        level = self.hump * wave[0] + self.slow[0] * slow
         rate = np.exp(level + self.fast[0] * drift(cells, self.fast[1] / GRID, rng))
         edges = np.append(middle - GRID / 2, span)
         if self.gate is not None:
@@ -178,7 +181,7 @@ class Arrivals:
         seconds = np.interp((np.cumsum(gaps) - gaps[0]) / gaps[1:].sum() * work[-1], work, edges)
         if self.batch is not None:
             seconds = stamp(seconds, *self.batch, rng)
-        return seconds, np.interp(seconds, middle, slow)
+        return seconds, np.interp(seconds, middle, slow), np.interp(seconds, middle, own)
 
 
 @dataclass(frozen=True)
@@ -211,9 +214,7 @@ class RequestModel:
 
     def draw(self, rng: np.random.Generator) -> tuple[Floats, Floats, Floats]:
         """Arrival seconds, prompt and output tokens, each of shape (count,)."""
-        seconds, slow = self.arrivals.draw(self.count, self.span, rng)
-        cells = int(np.ceil(self.span))
-        own = np.interp(seconds, np.arange(cells), drift(cells, self.arrivals.slow[1], rng))
+        seconds, slow, own = self.arrivals.draw(self.count, self.span, rng)
         prompt = self.prompt.draw(self.count, rng)
         output = reorder(self.output.draw(self.count, rng), prompt, self.rank_correlation, rng)
         for tokens, (with_rate, alone) in ((prompt, self.prompt_drift), (output, self.output_drift)):
@@ -243,10 +244,10 @@ class Episodes:
         begin = (np.arange(self.count) + rng.random(self.count)) / self.count * len(level)
         length = np.maximum(np.rint(stratified_lognormal(*self.length, self.count, rng)), 1)
         factor = stratified_lognormal(*self.factor, self.count, rng)
-        level = level.copy()
+        changed = level.copy()
         for first, slots, times in zip(begin.astype(int), length.astype(int), factor, strict=True):
-            level[first : first + slots] *= times
-        return level
+            changed[first : first + slots] = level[first : first + slots] * times  # the later one where two meet
+        return changed
 
 
 @dataclass(frozen=True)
