@@ -124,7 +124,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert "licenses/LICENSE" in about
 
 
-def test_an_installed_package_works_beside_folders_named_like_its_rooms(wheel: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("jobs", ["1", pytest.param("2", marks=pytest.mark.slow)])
+def test_an_installed_package_works_beside_folders_named_like_its_rooms(wheel: Path, tmp_path: Path, jobs: str) -> None:
     site, project = tmp_path / "site", tmp_path / "project"
     pip("install", "--no-deps", "--target", site, wheel)
     for room in ("agents", "data", "envs", "evaluation", "solvers", "suites", "tests"):
@@ -143,7 +144,7 @@ def test_an_installed_package_works_beside_folders_named_like_its_rooms(wheel: P
     code = "import shiftgym.agents, shiftgym.envs, shiftgym.evaluate; print(shiftgym.__file__)"
     assert Path(run(sys.executable, "-c", code).strip()).is_relative_to(site)
     assert "shiftgym/Provisioning-v0" in run(sys.executable, site / "bin" / "shiftgym", "list", "envs")
-    run(sys.executable, site / "bin" / "shiftgym", "run", "--agents", "oracle", "saa", "--seeds", "0", "--jobs", "2",
+    run(sys.executable, site / "bin" / "shiftgym", "run", "--agents", "oracle", "saa", "--seeds", "0", "--jobs", jobs,
         "--test", TRACE, "--out", tmp_path / "run")  # fmt: skip
     assert (tmp_path / "run" / "report.md").is_file()
 
