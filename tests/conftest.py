@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from shiftgym.data.catalogue import entry
 from shiftgym.data.fetch import find
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from shiftgym.data import DownloadError
 from shiftgym.data import __main__ as cli
 from shiftgym.data import fetch as fetching

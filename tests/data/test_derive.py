@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+
 from shiftgym.data import TraceError, azure_figures, servegen
 from shiftgym.data.azure_figures import MINUTES
 from shiftgym.data.servegen import SERVICES

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from shiftgym.data import DownloadError, ShiftgymError, fetch_trace, load_trace
 from shiftgym.data import fetch as fetching
 from shiftgym.data.catalogue import PublicFile, entry

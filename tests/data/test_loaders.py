@@ -11,6 +11,7 @@ import pyarrow.parquet
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from shiftgym.data import TraceError, load_requests, read_requests, stream_slots, tables
 
 COLUMNS: dict[str, Any] = {"time": "when", "prompt": "tokens_in", "output": "tokens_out"}

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from shiftgym.data import RequestLog, TraceError
 
 START = np.datetime64("2026-01-01", "ns")

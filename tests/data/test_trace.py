@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from shiftgym.data import RequestLog, Trace, TraceError
 from shiftgym.data.calendar import calendar_context, with_calendar
 from shiftgym.data.spec import TraceSpec, parse_spec

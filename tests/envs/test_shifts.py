@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+
 from shiftgym.data import Provenance, RequestLog, Trace, load_trace, register_trace
 from shiftgym.data.errors import TraceError, UnknownNameError
 from shiftgym.envs.shifts import (
