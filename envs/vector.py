@@ -72,7 +72,8 @@ class ReplayVectorEnv(VectorEnv[Observations, Any, Any]):
         self._generators: list[np.random.Generator | None] = [None] * num_envs
         self.last_outcome: Floats = np.full((num_envs, problem.outcome_dim), np.nan)
         self.last_decision: Floats = np.full(self._shape, np.nan)
-        self.last_oracle: Floats = np.full(self._shape, np.nan)
+        self._last_point: Indices = self._point
+        self._last_oracle: Floats | None = np.full(self._shape, np.nan)
 
     # ------------------------------------------------------------------ starting episodes
     def reset(
@@ -207,14 +208,18 @@ class ReplayVectorEnv(VectorEnv[Observations, Any, Any]):
             oracle = problem.perfect(outcome, self._previous)
             oracle_cost = problem.cost(outcome, oracle, self._previous)
         else:
-            oracle, oracle_cost = task.oracle_decisions[point], task.oracle_costs[point]
+            oracle, oracle_cost = None, task.oracle_costs[point]  # decisions are looked up when asked for
         magnitudes = problem.excess(requested, decision) | problem.shortfall(outcome, decision)
         info: dict[str, Any] = {"cost": cost, "oracle_cost": oracle_cost, "regret": cost - oracle_cost}
-        broken: Any = sum(magnitudes.values())
+        broken, *others = magnitudes.values()
+        for magnitude in others:
+            broken = broken + magnitude
         info["violation"] = (broken > 0).astype(np.float64)
-        info.update((key, magnitudes[family]) for key, family in self._families)
+        for key, family in self._families:
+            info[key] = magnitudes[family]
         info["step_time"], info["shifted"] = points.time[point], points.shifted[point]
-        self.last_outcome, self.last_decision, self.last_oracle = outcome, decision, oracle
+        self.last_outcome, self.last_decision = outcome, decision
+        self._last_point, self._last_oracle = point, oracle
         self._previous = decision.copy() if problem.stateful else self._previous
         return info, cost
 
@@ -244,6 +249,12 @@ class ReplayVectorEnv(VectorEnv[Observations, Any, Any]):
         return _with_masks(info, self.num_envs, mask)
 
     # ------------------------------------------------------------------ looking
+    @property
+    def last_oracle(self) -> Floats:
+        """The perfect-information decisions (n, d) of the last step."""
+        oracle = self._last_oracle
+        return self.task.oracle_decisions[self._last_point] if oracle is None else oracle
+
     def upcoming_outcomes(self) -> Floats:
         """The outcomes (n, D) that the next decisions will be judged by: for clairvoyant agents only."""
         last = len(self.task) - 1
@@ -258,6 +269,5 @@ class ReplayVectorEnv(VectorEnv[Observations, Any, Any]):
 
 def _with_masks(info: dict[str, Any], rows: int, mask: Bools | None = None) -> dict[str, Any]:
     """Add Gymnasium's ``_key`` masks, which say for which rows a key holds."""
-    masks = np.empty((len(info), rows), bool)
-    masks[:] = True if mask is None else mask
-    return info | {f"_{key}": row for key, row in zip(info, masks, strict=True)}
+    held = np.ones(rows, bool) if mask is None else mask.copy()
+    return info | {f"_{key}": held for key in info}
