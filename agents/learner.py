@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,21 +16,7 @@ from ..envs.task import Floats, Observations, Task
 from ..solvers.layer import decide
 from .base import Agent, ScenarioAgent, State
 from .networks import make_network
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Run torch on one CPU thread.
-
-    These networks are too small to share among threads (two are slower than one, many times slower on a busy
-    machine), and the rounding of a result must not depend on the number of cores.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+from .threads import single_thread
 
 
 @dataclass(kw_only=True, eq=False)
@@ -96,7 +80,7 @@ class Learner(Agent):
         self.level_ = torch.as_tensor(level, dtype=torch.float32, device=device)
         self.scale_ = torch.as_tensor(scale, dtype=torch.float32, device=device)
         self.network_.to(device)
-        with one_thread():
+        with single_thread():
             self._train(x[:train], y[:train], x[train:], y[train:], progress)
         self.network_.to("cpu")
         self.level_, self.scale_ = self.level_.cpu(), self.scale_.cpu()
@@ -134,7 +118,7 @@ class Learner(Agent):
 
     def predict(self, observations: Observations) -> Floats:
         """The output as a float64 array, without gradients."""
-        with torch.no_grad(), one_thread():
+        with torch.no_grad(), single_thread():
             out: Floats = self.output(torch.as_tensor(observations)).double().numpy()
         return out
 

@@ -1,9 +1,8 @@
-"""What a fit costs the machine: wall-clock seconds and peak memory; and keeping each worker to one thread."""
+"""What a fit costs the machine: wall-clock seconds and peak memory."""
 
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -44,21 +43,3 @@ def _peak_memory() -> float:
         return float(lines["VmHWM"].split()[0]) * 1024
     except (OSError, KeyError):
         return float(psutil.Process().memory_info().rss)
-
-
-@contextlib.contextmanager
-def single_thread() -> Iterator[None]:
-    """Keep torch, where something has imported it, to one thread inside the block.
-
-    Cells run side by side, one per core; and sums split over several threads are not reproducible bit by bit.
-    """
-    torch = sys.modules.get("torch")
-    if torch is None:
-        yield
-        return
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

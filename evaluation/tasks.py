@@ -10,9 +10,10 @@ from typing import Any
 import pandas as pd
 
 from ..agents import load_agent
+from ..agents.threads import single_thread
 from ..data.files import atomic_write, explain_full_disk
 from .cells import Cell, Fit
-from .effort import measure, single_thread
+from .effort import measure
 from .results import CELLS, Run, read_json, write_json
 from .rollout import TestBench, make_training_env, rollout
 
