@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import re
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["AgentSpec", "Run", "Scenario", "Suite", "evaluate", "load_suite", "main"]
 
 QUICK = "quick"
+#: The column names in the specification of a trace of one's own, which the name of a scenario can do without.
+_NO_COLUMNS = re.compile(r"\?[^@\[]*")
 
 
 def evaluate(
@@ -146,7 +149,7 @@ def _suite(options: argparse.Namespace) -> Suite:
     if options.agents:
         suite = replace(suite, agents=tuple(map(AgentSpec.parse, split_agents(options.agents))))
     if options.seeds:
-        suite = replace(suite, seeds=parse_seeds(options.seeds))
+        suite = replace(suite, seeds=_seeds(options.seeds))
     settings = dict(_setting(text) for text in options.set)
     scenarios = (replace(s, env_kwargs={**s.env_kwargs, **settings}) for s in suite.scenarios)
     return replace(suite, scenarios=tuple(scenarios))
@@ -156,15 +159,29 @@ def _scenarios(options: argparse.Namespace, like: Scenario) -> tuple[Scenario, .
     """Put every test trace under every shift; what is not given is as in the quick suite's first scenario."""
     found: list[Scenario] = []
     base = Scenario("", options.env or like.env, options.train or like.train, "", env_kwargs={})
-    for test in options.test or [like.test]:
+    tests = options.test or [like.test]
+    short = {test: _NO_COLUMNS.sub("", test).removeprefix("file:") for test in tests}
+    for test in tests:
         for shift in options.shifts or [""]:
             text = "" if shift == "none" else shift
-            name = f"{test} | {text}" if text else test
+            called = short[test] if len(set(short.values())) == len(tests) else test
+            name = f"{called} | {text}" if text else called
             if options.severities:
                 found += sweep_scenarios(replace(base, name=name, test=test, shift=text), options.severities)
             else:
                 found.append(replace(base, name=name, test=test, shift=text))
     return tuple(found)
+
+
+def _seeds(texts: Sequence[str]) -> tuple[int, ...]:
+    """Read seeds written as ``0 1 2``, ``0,1,2`` or ``0-2``."""
+    seeds: list[int] = []
+    for part in ",".join(texts).split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise ShiftgymError(f"--seeds {part!r}: write whole numbers from 0 up, such as 0 1 2, 0,1,2 or 0-2")
+        seeds += range(int(first), int(last or first) + 1)
+    return parse_seeds(seeds)
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -204,7 +221,7 @@ def _add_run_options(run: argparse.ArgumentParser) -> None:
     run.add_argument("--shifts", metavar="SHIFT", nargs="+", help="shifts of the replayed traces; 'none' is one too")
     run.add_argument("--severities", metavar="X", nargs="+", type=float, help="sweep every shift over these")
     run.add_argument("--agents", metavar="AGENT", nargs="+", help="NAME, 'NAME(key=value, ...)' or module:Class")
-    run.add_argument("--seeds", metavar="N", nargs="+", type=int, help="each seeds training and shifts")
+    run.add_argument("--seeds", metavar="N", nargs="+", help="0 1 2, 0,1,2 or 0-2: each seeds training and shifts")
     run.add_argument("--set", metavar="KEY=VALUE", nargs="+", default=[], help="keywords of the environment")
     run.add_argument("--out", metavar="FOLDER", help="folder of the run (default: runs/SUITE)")
     run.add_argument("--fits", metavar="FOLDER", help="folder of fitted agents, to share them between runs")

@@ -26,7 +26,7 @@ class UnknownNameError(ShiftgymError, LookupError):
     def __init__(self, kind: str, name: str, valid: Iterable[str]) -> None:
         names = sorted(valid)
         close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-        hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+        hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else "."
         super().__init__(f"unknown {kind} {name!r}{hint} Valid: {', '.join(names)}")
         self.kind, self.name, self.valid = kind, name, names
 

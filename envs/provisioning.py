@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..data.errors import ShiftgymError, TraceError
+from ..data.errors import ShiftgymError, TraceError, UnknownNameError
 from ..data.trace import Trace
 from ..solvers.provisioning import Provisioning
 from .replay import ReplayEnv
@@ -60,6 +61,11 @@ class ProvisioningTask(Task):
             raise ShiftgymError(f"episode_slots is {episode_slots}: give a multiple of horizon={horizon}, or None")
         if capacity is not None and not (np.isfinite(capacity) and capacity > 0):
             raise ShiftgymError(f"capacity is {capacity}: give a positive workload per slot")
+        constants = set(inspect.signature(Provisioning).parameters) - {"horizon"}
+        for name in problem:
+            if name not in constants:
+                known = {*inspect.signature(type(self)).parameters, *constants} - {"problem"}
+                raise UnknownNameError("keyword of the environment", name, known)
         self.horizon, self.capacity, self._constants = horizon, capacity, problem
         self._context = context
         self.episode_steps = None if episode_slots is None else episode_slots // horizon

@@ -62,7 +62,7 @@ def test_the_script_lists_and_reports_like_the_console_script(tmp_path):
         (["run", "--agents", "saa", "--env", "shiftgym/Provision-v0"], "did you mean 'shiftgym/Provisioning-v0'"),
         (["run", "--agents", "saa", "--set", "lookback"], "has no form such as"),
         (["run", "--agents", "saa", "--set", "lokback=3"], "lokback"),
-        (["run", "--agents", "saa", "--seeds", "-1"], "seed -1"),
+        (["run", "--agents", "saa", "--seeds", "-1"], "--seeds '-1'"),
         (["report", "nowhere"], "is no run"),
     ],
 )
@@ -89,6 +89,11 @@ def test_settings_severities_and_suites_of_ones_own(tmp_path, capsys):
     )
     assert main(["run", str(tmp_path / "mine.toml"), "--jobs", "1", "--out", str(tmp_path / "b")]) == 0
     assert module.Run.open(tmp_path / "b").suite.name == "mine"
+
+
+@pytest.mark.parametrize("texts", [["0", "1", "2"], ["0,1,2"], ["0-2"], ["0", "1-2"]])
+def test_seeds_in_every_form(texts):
+    assert module._seeds(texts) == (0, 1, 2)
 
 
 def test_a_failing_cell_is_exit_code_1(tmp_path, capsys):

@@ -356,6 +356,7 @@ def test_bad_actions(action: Any, message: str) -> None:
         ({"capacity": -1.0}, "capacity is -1"),
         ({"order": "shuffled"}, "unknown order 'shuffled'"),
         ({"shift": "gausian(scale=0.1)"}, "did you mean 'gaussian'"),
+        ({"lookbak": 5}, "unknown keyword of the environment 'lookbak'; did you mean 'lookback'"),
         ({"trace": "made-upp"}, "did you mean 'made-up'"),
     ],
 )
