@@ -79,28 +79,27 @@ class ProvisioningTask(Task):
             self.capacity = float(self.reference.outcome.max())
         if self.capacity <= 0:
             raise TraceError(f"reference {self.reference.name!r} has no workload at all: set capacity")
-        self._columns = self._find_columns()
+        self._names = self.reference.context_names if self._context is None else tuple(self._context)
         problem = Provisioning(horizon=self.horizon, **self._constants)
         previous = self.horizon if problem.stateful else 0
         return problem, Layout(
             lookback=self.lookback,
             columns=1,
-            context=len(self._columns),
+            context=len(self._names),
             previous=previous,
             naive=(self.lookback - 1,) * self.horizon,
         )
 
-    def _find_columns(self) -> list[int]:
-        """Places of the observed context columns in the trace, which an agent fitted on the reference expects."""
-        names = self.reference.context_names if self._context is None else tuple(self._context)
-        for name in names:
-            if name not in self.source.context_names:
+    def _find_columns(self, trace: Trace) -> list[int]:
+        """Places of the observed context columns in a trace, which an agent fitted on the reference expects."""
+        for name in self._names:
+            if name not in trace.context_names:
                 raise TraceError(
-                    f"context: trace {self.source.name!r} has no column {name!r} (it has "
-                    f"{list(self.source.context_names)}), which the reference {self.reference.name!r} or the keyword "
-                    "asks for: name the columns that both have, or context=[] for none"
+                    f"context: trace {trace.name!r} has no column {name!r} (it has {list(trace.context_names)}), "
+                    f"which the reference {self.reference.name!r} or the keyword asks for: name the columns that "
+                    "both have, or context=[] for none"
                 )
-        return [self.source.context_names.index(name) for name in names]
+        return [trace.context_names.index(name) for name in self._names]
 
     def _points(self, trace: Trace) -> Points:
         count = len(trace) - self.lookback - self.horizon + 1
@@ -114,6 +113,7 @@ class ProvisioningTask(Task):
         assert trace.shifted is not None
         workload = trace.outcome[:, 0] / self.capacity
         decided = slice(self.lookback, None)
+        context = trace.context[decided][:, self._find_columns(trace)]
         shifted = np.lib.stride_tricks.sliding_window_view(trace.shifted[decided], self.horizon).any(-1)
         time = trace.time[decided].astype(np.int64) / 1e9
 
@@ -123,7 +123,7 @@ class ProvisioningTask(Task):
 
         return Points(
             readings=(trace.observed / self.capacity).astype(np.float32),
-            context=beyond(trace.context[decided][:, self._columns].astype(np.float32)[: count + self.horizon]),
+            context=beyond(context.astype(np.float32)[: count + self.horizon]),
             outcomes=np.lib.stride_tricks.sliding_window_view(workload[decided], self.horizon),
             time=beyond(time),
             shifted=beyond(shifted.astype(np.float64)),

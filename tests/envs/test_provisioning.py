@@ -416,3 +416,12 @@ def test_context_columns_are_those_of_the_reference() -> None:
     with pytest.raises(TraceError, match=r"has no column 'a'.*context=\[\]"):
         make(trace=without, reference=with_features)
     assert make(trace=without, reference=with_features, context=[]).observation_space.shape == (28,)
+
+
+def test_a_swapped_trace_is_read_by_the_names_of_its_context_columns() -> None:
+    ours, reordered, lacking = make_trace(context=True), make_trace(context=True), make_trace()
+    reordered = reordered.replace(context=reordered.context[:, ::-1], context_names=("b", "a"))
+    swapped = make(trace=ours, shift=[{"kind": "swap", "trace": reordered}]).unwrapped.task.points
+    np.testing.assert_array_equal(swapped.context, make(trace=ours).unwrapped.task.points.context)
+    with pytest.raises(TraceError, match=r"has no column 'a'.*context=\[\]"):
+        make(trace=ours, shift=[{"kind": "swap", "trace": lacking}])
