@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..data.errors import ShiftgymError, TraceError, UnknownNameError
-from ..data.trace import Trace
+from ..data.trace import Trace, format_duration
 from ..solvers.provisioning import Provisioning
 from .replay import ReplayEnv
 from .shifts import Shift
@@ -75,6 +75,13 @@ class ProvisioningTask(Task):
         for trace in (self.source, self.reference):
             if trace.outcome.shape[1] != 1 or trace.outcome_low < 0:
                 raise TraceError(f"trace {trace.name!r} is no workload: it needs one outcome that is never negative")
+        if self.source.slot != self.reference.slot:
+            lengths = [format_duration(trace.slot) for trace in (self.source, self.reference)]
+            raise TraceError(
+                f"trace {self.source.name!r} has slots of {lengths[0]}, but the reference (the training trace) "
+                f"{self.reference.name!r} has slots of {lengths[1]}, so their workloads per slot do not compare: load "
+                f"both with the same slot, such as NAME@{format_duration(max(self.source.slot, self.reference.slot))}"
+            )
         if self.capacity is None:
             self.capacity = float(self.reference.outcome.max())
         if self.capacity <= 0:

@@ -425,3 +425,8 @@ def test_a_swapped_trace_is_read_by_the_names_of_its_context_columns() -> None:
     np.testing.assert_array_equal(swapped.context, make(trace=ours).unwrapped.task.points.context)
     with pytest.raises(TraceError, match=r"has no column 'a'.*context=\[\]"):
         make(trace=ours, shift=[{"kind": "swap", "trace": lacking}])
+
+
+def test_a_reference_with_other_slots_is_refused_with_the_slot_to_ask_for() -> None:
+    with pytest.raises(TraceError, match=r"has slots of 2s.*has slots of 10s.*NAME@10s"):
+        make(trace=make_trace(), reference=make_trace(slots=400).coarsen("10s"))
