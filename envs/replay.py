@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any, ClassVar
 
 import gymnasium
@@ -29,7 +30,7 @@ class Windows:
 
     @classmethod
     def check_options(cls, options: dict[str, Any] | None) -> dict[str, Any]:
-        """Return the options, all of them known.
+        """Return the options that are set, all of them known; None sets none, except for no shift.
 
         Raises
         ------
@@ -39,12 +40,12 @@ class Windows:
         for name in options or {}:
             if name not in cls.KNOWN:
                 raise UnknownNameError("reset option", name, cls.KNOWN)
-        return options or {}
+        return {name: value for name, value in (options or {}).items() if value is not None or name == "shift"}
 
     @staticmethod
     def check_length(length: Any) -> int:
         """Return a window length in steps, at least one."""
-        if int(length) != length or length < 1:
+        if not isinstance(length, Real) or not length >= 1 or length % 1 != 0:
             raise TraceError(f"length={length!r}: a window needs a whole number of at least 1 step")
         return int(length)
 

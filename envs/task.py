@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..data import load_trace
 from ..data.errors import ShiftgymError, TraceError
-from ..data.trace import Trace
+from ..data.trace import Trace, to_stamp
 from ..solvers.base import DecisionProblem
 from .shifts import Shift, ShiftReport, parse_shift, report_shift
 
@@ -211,19 +211,21 @@ class Task(ABC):
         return self.observe(points, previous), np.array(self.points.outcomes)
 
     def find_point(self, start: Any) -> int:
-        """Index of a decision point given as index or ISO time.
+        """Index of a decision point given as index (int) or time (ISO text or datetime64).
 
         Raises
         ------
         TraceError
-            If there is no such point.
+            If there is no such point, or it is neither.
         """
-        if isinstance(start, str):
-            stamp = np.datetime64(start, "ns").astype(np.int64) / 1e9
+        if isinstance(start, int | np.integer) and not isinstance(start, bool):
+            point, inside = int(start), 0 <= int(start) < len(self)
+        elif isinstance(start, str | np.datetime64):
+            stamp = self._seconds(start)
             point = int(np.searchsorted(self.points.time[: len(self)], stamp - 1e-9))
             inside = self.points.time[0] <= stamp + 1e-9 and point < len(self)
         else:
-            point, inside = int(start), 0 <= int(start) < len(self)
+            raise TraceError(f"start={start!r}: give a decision point (an integer) or an ISO time")
         if not inside:
             first, last = (np.datetime64(int(t * 1e9), "ns") for t in self.points.time[[0, len(self) - 1]])
             raise TraceError(
@@ -231,6 +233,15 @@ class Task(ABC):
                 f"[0, {len(self) - 1}] or a time from {first} to {last}"
             )
         return point
+
+    @staticmethod
+    def _seconds(time: str | np.datetime64) -> float:
+        """Seconds since 1970 of a time; all times are UTC, so a Z says nothing new."""
+        try:
+            stamp = to_stamp(time.removesuffix("Z") if isinstance(time, str) else time)
+        except ValueError as error:
+            raise TraceError(f"start={time!r} is no ISO time: {error}") from None
+        return float(stamp.astype(np.int64) / 1e9)
 
     def spaces(self) -> tuple[Any, Any]:
         """Observation and action space of one environment."""

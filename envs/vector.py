@@ -85,6 +85,8 @@ class ReplayVectorEnv(VectorEnv[Observations, Any, Any]):
         mask = self._mask(options.get("reset_mask"))
         task = self.task
         if "shift" in options or "shift_seed" in options:
+            if not mask.all():
+                raise ShiftgymError("reset_mask leaves rows out, but all rows replay one trace: reset all to shift it")
             task.set_shift(options.get("shift", task.shift), options.get("shift_seed", task.shift_seed))
         for row in np.flatnonzero(mask):
             if seeds[row] is not None:
@@ -116,7 +118,10 @@ class ReplayVectorEnv(VectorEnv[Observations, Any, Any]):
         """Put the rows of ``mask`` at the start of an episode."""
         task = self.task
         if start is not None:
-            places = np.broadcast_to(np.asarray(start, dtype=object), (self.num_envs,))
+            places = np.asarray(start, dtype=object)
+            if places.shape not in ((), (self.num_envs,)):
+                raise ShiftgymError(f"start has shape {places.shape}: give one decision point, or one per row")
+            places = np.broadcast_to(places, (self.num_envs,))
             point = np.array([task.find_point(place) for place in places], np.int64)
         elif self.order == "random":
             point = self._point.copy()

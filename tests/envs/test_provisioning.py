@@ -232,8 +232,9 @@ def test_windows_follow_each_other_and_the_seed_never_picks_one() -> None:
 
 def test_start_as_time_and_per_row() -> None:
     env = make(lookback=5)
-    _, info = env.reset(options={"start": "2026-01-01T00:00:30"})
-    assert info["step_time"] == np.datetime64("2026-01-01T00:00:30", "s").astype(float)
+    moment = np.datetime64("2026-01-01T00:00:30", "s")
+    for start in (str(moment), f"{moment}Z", moment):
+        assert env.reset(options={"start": start, "length": None})[1]["step_time"] == moment.astype(float)
     vector = make_vec(3, lookback=5)
     _, info = vector.reset(options={"start": np.array([0, 7, 30])})
     np.testing.assert_allclose(np.diff(info["step_time"]), [14.0, 46.0])
@@ -371,6 +372,11 @@ def test_bad_keywords(keywords: dict[str, Any], message: str) -> None:
     [
         ({"start": 10_000}, r"start=10000 is outside the window.*\[0, 91\]"),
         ({"start": "2027-01-01"}, "outside the window"),
+        ({"start": 0.5}, r"start=0.5: give a decision point"),
+        ({"start": "soon"}, r"start='soon' is no ISO time"),
+        ({"start": [1, 2, 3]}, "decision point"),
+        ({"length": "long"}, "length='long'"),
+        ({"length": float("nan")}, "length=nan"),
         ({"start": 3, "length": 0}, "length=0"),
         ({"stat": 3}, "did you mean 'start'"),
     ],
@@ -383,12 +389,15 @@ def test_bad_options(options: dict[str, Any], message: str) -> None:
 
 def test_bad_masks_and_counts() -> None:
     vector = make_vec(3)
+    vector.reset()
     with pytest.raises(ShiftgymError, match="boolean array"):
         vector.reset(options={"reset_mask": [True, False, True]})
     with pytest.raises(ShiftgymError, match="no row"):
         vector.reset(options={"reset_mask": np.zeros(3, bool)})
     with pytest.raises(ShiftgymError, match="one per row"):
         vector.reset(seed=[1, 2])
+    with pytest.raises(ShiftgymError, match="all rows replay one trace"):
+        vector.reset(options={"reset_mask": np.array([True, False, True]), "shift": "scale(factor=2)"})
     with pytest.raises(ShiftgymError, match="num_envs"):
         make_vec(0)
 
