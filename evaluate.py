@@ -184,6 +184,12 @@ def _seeds(texts: Sequence[str]) -> tuple[int, ...]:
     return parse_seeds(seeds)
 
 
+def _jobs(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of processes: give 1 or more")
+    return int(text)
+
+
 def _setting(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.isidentifier():
@@ -226,7 +232,7 @@ def _add_run_options(run: argparse.ArgumentParser) -> None:
     run.add_argument("--out", metavar="FOLDER", help="folder of the run (default: runs/SUITE)")
     run.add_argument("--fits", metavar="FOLDER", help="folder of fitted agents, to share them between runs")
     run.add_argument(
-        "--jobs", metavar="N", type=int, default=joblib.cpu_count(), help="processes (default: %(default)s)"
+        "--jobs", metavar="N", type=_jobs, default=joblib.cpu_count(), help="processes (default: %(default)s)"
     )
     run.add_argument("--device", default="cpu", help="where agents are fitted (default: %(default)s)")
 

@@ -19,6 +19,9 @@ from ..envs.shifts import parse_shift, severity_sweep
 from .agent_spec import AgentSpec
 
 NAMESPACE = "shiftgym/"
+#: Keywords of an environment that an evaluation sets itself.
+_OURS = frozenset(("trace", "shift", "shift_seed", "num_envs", "autoreset_mode", "render_mode"))
+_OURS_FROM = "traces and shifts are train, test and shift of the scenario, its seeds are those of the run"
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,8 @@ class Scenario:
             if not name.startswith(FILE):
                 trace_info(name)
         parse_shift(self.shift or None)
+        for name in _OURS.intersection(self.env_kwargs):
+            raise ShiftgymError(f"env_kwargs of scenario {self.name!r} sets {name!r}: {_OURS_FROM}")
 
 
 @dataclass(frozen=True)

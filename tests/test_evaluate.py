@@ -96,6 +96,19 @@ def test_seeds_in_every_form(texts):
     assert module._seeds(texts) == (0, 1, 2)
 
 
+@pytest.mark.parametrize("jobs", ["0", "-1", "two"])
+def test_a_number_of_processes_that_is_none_is_refused(jobs, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["run", "--jobs", jobs])
+    assert "give 1 or more" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("setting", ["trace=x", "shift_seed=3"])
+def test_settings_that_belong_to_the_scenario_are_refused(setting, tmp_path, capsys):
+    assert main([*SMALL, "--set", setting, "--out", str(tmp_path)]) == 2
+    assert f"sets '{setting.partition('=')[0]}': traces and shifts are" in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_failing_cell_is_exit_code_1(tmp_path, capsys):
     bad = "merge(trace=synthetic-azure-2024-conv-10min)"
     assert main([*SMALL, "--shifts", "none", bad, "--out", str(tmp_path)]) == 1
