@@ -92,6 +92,7 @@ def execute(
         Calling this again resumes the run.
     """
     suite.check()
+    _check_device(device)
     run = Run(Path(folder))
     traces = load_traces(suite)
     cells = plan(suite, traces, device)
@@ -114,6 +115,19 @@ def execute(
         raise
     _close(tally, record)
     return tally
+
+
+def _check_device(device: str) -> None:
+    """Refuse a device that is not here before any work, and without loading torch for the processor."""
+    if device == "cpu":
+        return
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
+        reason = str(error).partition("\n")[0]
+        raise ShiftgymError(f"device is {device!r}, which cannot be used here ({reason}): give 'cpu'") from error
 
 
 def _compute(missing: Sequence[Cell], tally: Tally, shelf: Path, jobs: int, progress: Progress) -> None:

@@ -146,6 +146,12 @@ def test_names_that_do_not_exist_stop_the_run_before_any_work(suite, tmp_path):
         assert not (tmp_path / "run").exists()
 
 
+def test_a_device_that_is_not_here_stops_the_run_before_any_work(suite, tmp_path):
+    with pytest.raises(ShiftgymError, match=r"device is 'abacus', which cannot be used here.*give 'cpu'"):
+        execute(suite, tmp_path / "run", device="abacus")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_full_disk_ends_the_run_with_one_message_and_readable_cells(suite, tmp_path, monkeypatch):
     writes = []
     real = results_module.atomic_write
