@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from ..data.errors import ShiftgymError, UnknownNameError
@@ -83,8 +84,10 @@ class Agent(ABC):
         """
         if not hasattr(self, "problem_"):
             raise ShiftgymError(f"agent {self.name!r} is not fitted: call fit(env) first")
+        # wrappers and callers hand over float64 and lists, networks take float32; outcomes keep their precision
+        observations = np.asarray(observations, np.float64 if self.clairvoyant else np.float32)
         width = self.problem_.outcome_dim if self.clairvoyant else self.layout_.size
-        shape = np.shape(observations)
+        shape = observations.shape
         if len(shape) != 2 or shape[1] != width:
             raise ShiftgymError(f"observations have shape {shape}; agent {self.name!r} takes (batch, {width})")
         return self._act(observations)
@@ -132,12 +135,15 @@ def load_agent(folder: str | Path) -> Agent:
     try:
         about = json.loads((folder / "agent.json").read_text())
         state = load_file(folder / "state.safetensors")
-    except (OSError, json.JSONDecodeError) as error:
-        raise ShiftgymError(f"{folder} holds no saved agent: {error}") from error
-    agent = make_agent(about["agent"], **about["parameters"])
-    name, parameters = about["problem"]
+        saved = {key: about[key] for key in ("agent", "parameters", "problem", "layout")}
+    except (OSError, json.JSONDecodeError, SafetensorError, KeyError) as error:
+        raise ShiftgymError(
+            f"{folder} holds no saved agent, or a damaged one: {error!r}; fit and save it again"
+        ) from error
+    agent = make_agent(saved["agent"], **saved["parameters"])
+    name, parameters = saved["problem"]
     agent.problem_ = make_problem(name, **parameters)
-    agent.layout_ = Layout(**{**about["layout"], "naive": tuple(about["layout"]["naive"])})
+    agent.layout_ = Layout(**{**saved["layout"], "naive": tuple(saved["layout"]["naive"])})
     agent.load_state(state)
     return agent
 

@@ -202,6 +202,27 @@ def test_bad_use(tmp_path: Path) -> None:
         load_agent(tmp_path)
 
 
+def test_a_damaged_save_is_named(tmp_path: Path) -> None:
+    agent = make_agent("saa").fit(make_env())
+    agent.save(tmp_path)
+    about = json.loads((tmp_path / "agent.json").read_text())
+    (tmp_path / "agent.json").write_text(json.dumps({"agent": "saa"}))
+    with pytest.raises(ShiftgymError, match="damaged"):
+        load_agent(tmp_path)
+    (tmp_path / "agent.json").write_text(json.dumps(about))
+    (tmp_path / "state.safetensors").write_bytes(b"cut")
+    with pytest.raises(ShiftgymError, match="damaged"):
+        load_agent(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["persistence", "residual-saa", "two-stage"])
+def test_observations_of_any_precision_or_a_list(name: str, fitted: dict[str, Agent]) -> None:
+    observations = make_env().unwrapped.task.dataset()[0][:3]
+    expected = fitted[name].act(observations)
+    for form in (observations.astype(np.float64), observations.tolist()):
+        np.testing.assert_array_equal(fitted[name].act(form), expected)  # type: ignore[arg-type]
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("name", LEARNED)
 def test_training_on_a_gpu(name: str) -> None:
