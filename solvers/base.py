@@ -154,8 +154,9 @@ class DecisionProblem(ABC):
         if weights is not None:
             if tuple(weights.shape) != shape[:2]:
                 raise ProblemError(f"weights of {name} have shape {tuple(weights.shape)}; give {shape[:2]}")
-            if bool(xp.any(weights < 0)) or not bool(xp.all(weights.sum(-1) > 0)):
-                raise ProblemError(f"weights of {name} must not be negative, and positive in sum per context")
+            total = weights.sum(-1)
+            if bool(xp.any(weights < 0)) or not bool(xp.all((total > 0) & xp.isfinite(total))):
+                raise ProblemError(f"weights of {name} must be finite, not negative, and positive in sum per context")
 
     def box(self, like: Array) -> tuple[Array, Array]:
         """``low`` and ``high`` as arrays of the kind, dtype and device of ``like``."""

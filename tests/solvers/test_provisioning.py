@@ -301,6 +301,8 @@ def test_bad_weights() -> None:
         Provisioning().solve(np.ones((2, 3, 1)), np.ones((2, 2)))
     with pytest.raises(ProblemError, match="positive in sum"):
         Provisioning().solve(np.ones((2, 3, 1)), np.zeros((2, 3)))
+    with pytest.raises(ProblemError, match="must be finite"):
+        Provisioning().solve(np.ones((2, 3, 1)), np.full((2, 3), np.inf))
 
 
 @pytest.mark.parametrize(
