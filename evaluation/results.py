@@ -77,7 +77,14 @@ class Run:
     @functools.cached_property
     def suite(self) -> Suite:
         """The suite that was run."""
-        return Suite.from_dict(self.info["suite"])
+        try:
+            return Suite.from_dict(self.info["suite"])
+        except (KeyError, TypeError) as error:
+            version = self.info.get("versions", {}).get("shiftgym", "unknown")
+            raise ShiftgymError(
+                f"{self.folder / RUN} has another form than this version reads ({error}): report it with the version "
+                f"that wrote it, shiftgym {version}, or run again"
+            ) from error
 
     @property
     def synthetic(self) -> bool:
@@ -117,8 +124,12 @@ class Run:
         ShiftgymError
             If there is no such cell, or it is not finished.
         """
-        cell = self.find(scenario, agent, seed)
-        return pd.read_parquet(self.folder / CELLS / f"{cell['id']}.parquet", columns=columns)
+        path = self.cell_file(self.find(scenario, agent, seed)["id"])
+        steps = path.with_suffix(".parquet")
+        try:
+            return pd.read_parquet(steps, columns=columns)
+        except (OSError, ValueError) as error:  # pyarrow's errors are both
+            raise ShiftgymError(f"{steps} is missing or damaged ({error}): delete {path.name} and run again") from error
 
     def find(self, scenario: str, agent: str, seed: int) -> dict[str, Any]:
         """Return a finished cell by what it is."""

@@ -229,6 +229,18 @@ def test_lines_in_a_log_say_what_failed(capsys):
     assert "[2/2] dfl in home, seed 0: FAILED: ValueError: [red]no[/]" in out
 
 
+def test_lost_steps_and_a_run_of_another_version_are_named(suite, tmp_path):
+    run = execute(replace(suite, scenarios=suite.scenarios[:1], seeds=(0,)), tmp_path).run
+    run.cell_file(run.cells[0]["id"]).with_suffix(".parquet").unlink()
+    with pytest.raises(ShiftgymError, match=r"missing or damaged.*delete .*\.json and run again"):
+        run.steps("home", run.cells[0]["keys"]["agent"], 0)
+    info = json.loads((tmp_path / "run.json").read_text())
+    info["suite"]["scenarios"][0]["climate"] = "mild"
+    (tmp_path / "run.json").write_text(json.dumps(info))
+    with pytest.raises(ShiftgymError, match=r"another form.*climate.*shiftgym \d"):
+        _ = Run(tmp_path).suite
+
+
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(ShiftgymError, match="is no run"):
         Run.open(tmp_path)
