@@ -51,7 +51,7 @@ def check_columns(path: Path, found: Sequence[str], wanted: Sequence[str]) -> No
         if name not in found:
             lower = {column.lower(): column for column in found}
             close = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.4)
-            hint = f"; did you mean {lower[close[0]]!r}?" if close else ""
+            hint = f"; did you mean {lower[close[0]]!r}?" if close else "."
             raise TraceError(f"file {path} has no column {name!r}{hint} Columns found: {', '.join(found)}")
 
 
