@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from numbers import Real
 from typing import Any, ClassVar
 
 import gymnasium
@@ -45,7 +44,8 @@ class Windows:
     @staticmethod
     def check_length(length: Any) -> int:
         """Return a window length in steps, at least one."""
-        if not isinstance(length, Real) or not length >= 1 or length % 1 != 0:
+        number = isinstance(length, int | float | np.integer | np.floating)
+        if not number or not length >= 1 or length % 1 != 0:
             raise TraceError(f"length={length!r}: a window needs a whole number of at least 1 step")
         return int(length)
 

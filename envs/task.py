@@ -167,6 +167,7 @@ class Task(ABC):
         if not self.problem.stateful:
             self.oracle_decisions = self.problem.perfect(self.points.outcomes)
             self.oracle_costs = self.problem.cost(self.points.outcomes, self.oracle_decisions)
+            self.oracle_decisions.setflags(write=False)  # the single environment hands out rows of it
 
     @cached_property
     def title(self) -> str:

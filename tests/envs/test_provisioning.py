@@ -427,6 +427,14 @@ def test_context_columns_are_those_of_the_reference() -> None:
     assert make(trace=without, reference=with_features, context=[]).observation_space.shape == (28,)
 
 
+def test_what_an_environment_shows_of_the_oracle_cannot_change_it() -> None:
+    env = make(horizon=4).unwrapped
+    env.reset(seed=0)
+    env.step(np.full(4, 0.3))
+    with pytest.raises(ValueError, match="read-only"):
+        env.last_oracle[:] = 1.0
+
+
 def test_a_swapped_trace_is_read_by_the_names_of_its_context_columns() -> None:
     ours, reordered, lacking = make_trace(context=True), make_trace(context=True), make_trace()
     reordered = reordered.replace(context=reordered.context[:, ::-1], context_names=("b", "a"))
