@@ -148,6 +148,12 @@ def load_agent(folder: str | Path) -> Agent:
     return agent
 
 
+def check_samples(samples: int | None) -> None:
+    """Raise unless a number of scenarios is None (all) or at least one."""
+    if samples is not None and not (isinstance(samples, int) and samples >= 1):
+        raise ShiftgymError(f"samples is {samples!r}: give a whole number of at least 1, or None for all")
+
+
 @dataclass(kw_only=True, eq=False)
 class ScenarioAgent(Agent):
     """Decides by solving the problem for scenarios of the outcome; a point forecast is a single scenario."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..envs.task import Floats, Observations, Task
-from .base import Agent, ScenarioAgent, State
+from .base import Agent, ScenarioAgent, State, check_samples
 
 
 @dataclass(kw_only=True, eq=False)
@@ -66,6 +66,9 @@ class SampleAverage(ScenarioAgent):
     """
 
     samples: int | None = None
+
+    def __post_init__(self) -> None:
+        check_samples(self.samples)
 
     def _fit(self, task: Task, progress: bool, device: str) -> None:
         outcomes = task.dataset()[1]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..data.errors import ShiftgymError
 from ..envs.task import Floats, Observations, Task
-from .base import ScenarioAgent, State
+from .base import ScenarioAgent, State, check_samples
 
 
 @dataclass(kw_only=True, eq=False)
@@ -32,6 +32,9 @@ class ResidualSampleAverage(ScenarioAgent):
     samples: int | None = 200
     ridge: float = 1e-3
     folds: int = 5
+
+    def __post_init__(self) -> None:
+        check_samples(self.samples)
 
     def _fit(self, task: Task, progress: bool, device: str) -> None:
         observations, outcomes = task.dataset()

@@ -190,6 +190,13 @@ def test_bad_parameters(parameters: dict[str, Any], message: str) -> None:
         make_agent("dfl", **parameters)
 
 
+@pytest.mark.parametrize("name", ["saa", "residual-saa"])
+@pytest.mark.parametrize("samples", [0, -1, 2.5])
+def test_a_number_of_samples_that_is_none(name: str, samples: Any) -> None:
+    with pytest.raises(ShiftgymError, match=f"samples is {samples}: give a whole number"):
+        make_agent(name, samples=samples)
+
+
 def test_bad_use(tmp_path: Path) -> None:
     with pytest.raises(ShiftgymError, match="not fitted"):
         make_agent("persistence").act(np.zeros((1, 28), np.float32))
