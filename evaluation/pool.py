@@ -65,6 +65,8 @@ def run_tasks(function: Callable[[T], R], tasks: Sequence[T], jobs: int = 1) -> 
         with warnings.catch_warnings():
             # a worker whose memory grew is replaced, which is as it should be and loses nothing
             warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
+            # a run that ends early says itself what is finished and what is not
+            warnings.filterwarnings("ignore", ".*tasks (have been successfully|which were still)", UserWarning)
             yield from parallel(joblib.delayed(_in_worker)(function, task) for task in tasks)
 
 

@@ -18,6 +18,7 @@ from shiftgym.evaluation import results as results_module
 from shiftgym.evaluation import run as run_module
 from shiftgym.evaluation import tasks as tasks_module
 from shiftgym.evaluation.agent_spec import AgentSpec
+from shiftgym.evaluation.pool import run_tasks
 from shiftgym.evaluation.progress import LineProgress, Progress
 from shiftgym.evaluation.results import EFFORT, KEYS, Run, summary
 from shiftgym.evaluation.run import Interrupted, StoppedError, execute
@@ -203,6 +204,14 @@ def test_ctrl_c_in_a_pool_of_processes(log, tmp_path):
     assert child.returncode == 130
     assert "resumes" in errors
     assert "Traceback" not in errors
+
+
+def test_a_pool_that_is_closed_early_warns_of_nothing(recwarn):
+    outcomes = run_tasks(time.sleep, [0.01] * 60, jobs=2)
+    next(outcomes)
+    time.sleep(0.2)  # some outcomes are ready by now, others are not
+    outcomes.close()
+    assert not recwarn.list
 
 
 def test_summary_joins_seeds_and_time(suite, tmp_path):
