@@ -13,7 +13,7 @@ from ..data.trace import Trace, format_duration
 from ..solvers.provisioning import Provisioning
 from .replay import ReplayEnv
 from .shifts import Shift
-from .task import Layout, Points, Task
+from .task import Layout, Points, Task, check_count
 from .vector import ReplayVectorEnv
 
 
@@ -55,9 +55,8 @@ class ProvisioningTask(Task):
         context: Sequence[str] | None = None,
         **problem: float,
     ) -> None:
-        if horizon < 1:
-            raise ShiftgymError(f"horizon is {horizon}: decide at least one slot per step")
-        if episode_slots is not None and (episode_slots < horizon or episode_slots % horizon):
+        check_count("horizon", horizon)
+        if episode_slots is not None and check_count("episode_slots", episode_slots) % horizon:
             raise ShiftgymError(f"episode_slots is {episode_slots}: give a multiple of horizon={horizon}, or None")
         if capacity is not None and not (np.isfinite(capacity) and capacity > 0):
             raise ShiftgymError(f"capacity is {capacity}: give a positive workload per slot")

@@ -31,6 +31,27 @@ class ActionError(ShiftgymError):
     """An action that cannot be executed: wrong shape, NaN or infinite."""
 
 
+def check_count(name: str, value: Any, low: int = 1) -> int:
+    """Return a whole number of at least ``low``.
+
+    Raises
+    ------
+    ShiftgymError
+        For any other value; the message names the keyword.
+    """
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < low:
+        raise ShiftgymError(f"{name} is {value!r}: give a whole number of at least {low}")
+    return int(value)
+
+
+def _loaded(name: str, trace: Any) -> Trace:
+    if isinstance(trace, str):
+        return load_trace(trace)
+    if not isinstance(trace, Trace):
+        raise TraceError(f"{name} is {trace!r}: give a text such as 'azure-2023-conv@2s[0.5:]', or a Trace")
+    return trace
+
+
 @dataclass(frozen=True)
 class Layout:
     """Where things are in a flat observation: history (oldest first), context, previous decision.
@@ -130,14 +151,9 @@ class Task(ABC):
         reference: str | Trace | None,
         lookback: int,
     ) -> None:
-        if lookback < 1:
-            raise TraceError(f"lookback is {lookback}: an observation needs at least one past slot")
-        self.source = load_trace(trace) if isinstance(trace, str) else trace
-        if reference is None:
-            self.reference = self.source
-        else:
-            self.reference = load_trace(reference) if isinstance(reference, str) else reference
-        self.lookback = lookback
+        self.lookback = check_count("lookback", lookback)
+        self.source = _loaded("trace", trace)
+        self.reference = self.source if reference is None else _loaded("reference", reference)
         self.problem, self.layout = self._define()
         self.set_shift(shift, shift_seed)
 
@@ -151,7 +167,7 @@ class Task(ABC):
 
     def set_shift(self, shift: str | Mapping[str, Any] | Shift | None, seed: int = 0) -> None:
         """Replay the source under another shift from now on."""
-        self.shift, self.shift_seed = parse_shift(shift), seed
+        self.shift, self.shift_seed = parse_shift(shift), check_count("shift_seed", seed, low=0)
         self.trace = self.shift.apply(self.source, np.random.default_rng(seed))
         self.points = self._points(self.trace)
         readings = self.points.readings

@@ -359,6 +359,12 @@ def test_bad_actions(action: Any, message: str) -> None:
         ({"shift": "gausian(scale=0.1)"}, "did you mean 'gaussian'"),
         ({"lookbak": 5}, "unknown keyword of the environment 'lookbak'; did you mean 'lookback'"),
         ({"trace": "made-upp"}, "did you mean 'made-up'"),
+        ({"trace": 5}, "trace is 5: give a text"),
+        ({"lookback": 2.5}, "lookback is 2.5: give a whole number"),
+        ({"horizon": "28"}, "horizon is '28': give a whole number"),
+        ({"episode_slots": "28"}, "episode_slots is '28': give a whole number"),
+        ({"shift_seed": -1}, "shift_seed is -1: give a whole number of at least 0"),
+        ({"shift_seed": None}, "shift_seed is None"),
     ],
 )
 def test_bad_keywords(keywords: dict[str, Any], message: str) -> None:

@@ -98,7 +98,7 @@ def test_long_forecasts_are_scored_in_bounded_memory(scenario, monkeypatch):
     ("env", "keyword", "message"),
     [
         ("CartPole-v1", {}, "'CartPole-v1' cannot be made"),
-        ("shiftgym/Provisioning-v0", {"lookback": "x"}, "'shiftgym/Provisioning-v0' cannot be made"),
+        ("shiftgym/Provisioning-v0", {"capacity": "x"}, "'shiftgym/Provisioning-v0' cannot be made"),
         ("shiftgym/Provisioning-v0", {"lokback": 3}, "'lokback'; did you mean 'lookback'"),
     ],
 )
