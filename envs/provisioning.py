@@ -38,6 +38,8 @@ class ProvisioningTask(Task):
         the bounds.
     context : sequence of str, optional
         Context columns of the trace that the observation holds; all those of the reference by default.
+    units : {"same", "any"}
+        Whether the trace must count what the reference counts; "any" accepts, say, prompt tokens for tokens.
     **problem
         Constants of :class:`~shiftgym.solvers.provisioning.Provisioning`.
     """
@@ -53,6 +55,7 @@ class ProvisioningTask(Task):
         episode_slots: int | None = 28,
         capacity: float | None = None,
         context: Sequence[str] | None = None,
+        units: str = "same",
         **problem: float,
     ) -> None:
         check_count("horizon", horizon)
@@ -66,7 +69,9 @@ class ProvisioningTask(Task):
                 known = {*inspect.signature(type(self)).parameters, *constants} - {"problem"}
                 raise UnknownNameError("keyword of the environment", name, known)
         self.horizon, self.capacity, self._constants = horizon, capacity, problem
-        self._context = context
+        self._context, self._units = context, units
+        if units not in ("same", "any"):
+            raise UnknownNameError("units", units, ("same", "any"))
         self.episode_steps = None if episode_slots is None else episode_slots // horizon
         super().__init__(trace, shift, shift_seed, reference, lookback)
 
@@ -80,6 +85,13 @@ class ProvisioningTask(Task):
                 f"trace {self.source.name!r} has slots of {lengths[0]}, but the reference (the training trace) "
                 f"{self.reference.name!r} has slots of {lengths[1]}, so their workloads per slot do not compare: load "
                 f"both with the same slot, such as NAME@{format_duration(max(self.source.slot, self.reference.slot))}"
+            )
+        units = [trace.outcome_units[0] for trace in (self.source, self.reference)]
+        if units[0] != units[1] and self._units == "same":
+            raise TraceError(
+                f"trace {self.source.name!r} counts {units[0]!r}, but the reference (the training trace) "
+                f"{self.reference.name!r} counts {units[1]!r}, so their workloads do not compare: load traces of one "
+                "unit, or say units='any' if they are close enough"
             )
         if self.capacity is None:
             self.capacity = float(self.reference.outcome.max())

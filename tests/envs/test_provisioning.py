@@ -453,3 +453,12 @@ def test_a_swapped_trace_is_read_by_the_names_of_its_context_columns() -> None:
 def test_a_reference_with_other_slots_is_refused_with_the_slot_to_ask_for() -> None:
     with pytest.raises(TraceError, match=r"has slots of 2s.*has slots of 10s.*NAME@10s"):
         make(trace=make_trace(), reference=make_trace(slots=400).coarsen("10s"))
+
+
+def test_traces_of_other_units_do_not_compare() -> None:
+    requests = make_trace().replace(outcome_units=("requests/2 s",))
+    with pytest.raises(TraceError, match=r"counts 'requests/2 s'.*counts 'tokens/2 s'"):
+        make(trace=requests, reference=make_trace())
+    assert make(trace=requests, reference=make_trace(), units="any").unwrapped.task.capacity > 0
+    with pytest.raises(ShiftgymError, match="unknown units 'some'"):
+        make(units="some")
