@@ -20,7 +20,7 @@ from .machine import describe
 from .pool import Outcome, run_tasks
 from .progress import Progress
 from .results import FAILED, FITS, RUN, Run, write_json
-from .rollout import make_training_env
+from .rollout import TestBench, make_training_env
 from .scenario import Suite
 from .tasks import run_cell, run_fit
 
@@ -87,7 +87,8 @@ def execute(
     Raises
     ------
     ShiftgymError
-        Before any work, for names or settings that do not exist.
+        Before any work, for names or settings that do not exist, and scenarios whose trace, shift and environment
+        do not go together.
     Interrupted, StoppedError
         Calling this again resumes the run.
     """
@@ -98,6 +99,7 @@ def execute(
     cells = plan(suite, traces, device)
     for env, train, env_kwargs in {str(c.fit.home): c.fit.home for c in cells}.values():
         make_training_env(env, train, env_kwargs).close()
+    _check_benches(suite)
     missing = [cell for cell in cells if not run.cell_file(cell.id).is_file()]
     tally = Tally(run, len(cells), reused=len(cells) - len(missing))
     record = _record(suite, cells, traces)
@@ -128,6 +130,15 @@ def _check_device(device: str) -> None:
     except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
         reason = str(error).partition("\n")[0]
         raise ShiftgymError(f"device is {device!r}, which cannot be used here ({reason}): give 'cpu'") from error
+
+
+def _check_benches(suite: Suite) -> None:
+    """Set every scenario up once: one that cannot be replayed is found before hours of fitting, not after."""
+    for scenario in suite.scenarios:
+        try:
+            TestBench.make(scenario, suite.seeds[0]).env.close()
+        except ShiftgymError as error:
+            raise ShiftgymError(f"scenario {scenario.name!r} cannot be replayed: {error}") from error
 
 
 def _compute(missing: Sequence[Cell], tally: Tally, shelf: Path, jobs: int, progress: Progress) -> None:

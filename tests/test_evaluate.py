@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from shiftgym import evaluate as module
+from shiftgym.agents.baselines import SampleAverage
 from shiftgym.data.errors import ShiftgymError
 from shiftgym.evaluate import Scenario, evaluate, main
 from shiftgym.evaluation.results import EFFORT
@@ -27,9 +28,9 @@ def test_evaluate_returns_a_tidy_table_and_leaves_nothing_behind():
     assert table.drop(columns=effort).equals(again.drop(columns=effort))
 
 
-def test_evaluate_raises_what_failed_in_a_cell():
+def test_a_scenario_that_cannot_be_replayed_is_found_before_any_work():
     broken = Scenario("x", HOME.env, HOME.train, HOME.test, shift="merge(trace=synthetic-azure-2024-conv-10min)")
-    with pytest.raises(ShiftgymError, match=r"saa in x, seed 0: .*slot"):
+    with pytest.raises(ShiftgymError, match=r"scenario 'x' cannot be replayed: .*slot"):
         evaluate(["saa"], [broken], jobs=1)
 
 
@@ -109,9 +110,12 @@ def test_settings_that_belong_to_the_scenario_are_refused(setting, tmp_path, cap
     assert f"sets '{setting.partition('=')[0]}': traces and shifts are" in " ".join(capsys.readouterr().err.split())
 
 
-def test_a_failing_cell_is_exit_code_1(tmp_path, capsys):
-    bad = "merge(trace=synthetic-azure-2024-conv-10min)"
-    assert main([*SMALL, "--shifts", "none", bad, "--out", str(tmp_path)]) == 1
+def test_a_failing_cell_is_exit_code_1(tmp_path, capsys, monkeypatch):
+    def act(self, observations):
+        raise RuntimeError("stumbled")
+
+    monkeypatch.setattr(SampleAverage, "_act", act)
+    assert main([*SMALL, "--agents", "saa", "persistence", "--out", str(tmp_path)]) == 1
     out = capsys.readouterr().out
     assert "FAILED" in out
     assert "Failed: saa in" in out
