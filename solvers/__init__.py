@@ -6,12 +6,25 @@ from typing import Any
 
 from ..data.errors import UnknownNameError
 from .base import Adjoint, DecisionProblem, ProblemError
+from .inventory import Inventory
+from .power import PowerScheduling
 from .provisioning import Provisioning
 
-__all__ = ["PROBLEMS", "Adjoint", "DecisionProblem", "ProblemError", "Provisioning", "make_problem"]
+__all__ = [
+    "PROBLEMS",
+    "Adjoint",
+    "DecisionProblem",
+    "Inventory",
+    "PowerScheduling",
+    "ProblemError",
+    "Provisioning",
+    "make_problem",
+]
 
 #: Problems by the name under which a saved agent finds them again.
-PROBLEMS: dict[str, type[DecisionProblem]] = {"Provisioning": Provisioning}
+PROBLEMS: dict[str, type[DecisionProblem]] = {
+    problem.__name__: problem for problem in (Inventory, PowerScheduling, Provisioning)
+}
 
 
 def make_problem(name: str, **parameters: Any) -> DecisionProblem:

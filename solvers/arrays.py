@@ -81,3 +81,83 @@ def on_numpy(function: Callable[..., T], *arrays: Array) -> T:
         return torch.from_numpy(np.ascontiguousarray(result))
 
     return back(function(*(None if array is None else array.detach().numpy() for array in arrays)))
+
+
+def constant(value: float, array: Array) -> Any:
+    """A constant that :func:`minimum` and :func:`maximum` of the array's namespace take."""
+    if isinstance(array, float | np.ndarray):
+        return value
+    return namespace(array).asarray(value, **kind(array))
+
+
+def kind(array: Array) -> dict[str, Any]:
+    """Keywords for the dtype and device of an array."""
+    return {"dtype": array.dtype, "device": array.device}
+
+
+def pick_rows(table: Array, row: Array) -> Array:
+    """Rows of a table, which holds a single row when all rows are alike."""
+    return table[row] if len(table) > 1 else table
+
+
+def entries(index: Array, *tables: Array) -> list[Array]:
+    """Gather ``table[r, index[r, j]]`` (R, J) of each table (R, K), without the overhead of ``take_along_axis``."""
+    start = namespace(index).arange(len(index), **kind(index)) * tables[0].shape[1]
+    flat = index + start[:, None]
+    return [table.reshape(-1)[flat] for table in tables]
+
+
+def masses(scenarios: Array, weights: Array | None) -> Array:
+    """Weights (B or 1, M) of the scenarios (B, M, D) that sum to one; a single row when all count alike."""
+    if weights is None:
+        return namespace(scenarios).ones((1, scenarios.shape[1]), **kind(scenarios)) / scenarios.shape[1]
+    return weights / weights.sum(-1)[:, None]
+
+
+def density(samples: Array, place: Array, mass: Array) -> Array:
+    """Gaussian kernel estimate (B, N) with Silverman's bandwidth of the density of samples (B, M, N) at (B, N).
+
+    Sums over the scenarios M with ``mass`` (B or 1, M), which sums to one.
+    """
+    xp = namespace(samples)
+    mass = mass[..., None]
+    mean = (mass * samples).sum(1)[:, None]
+    spread = xp.sqrt((mass * (samples - mean) ** 2).sum(1))[:, None]
+    width = xp.maximum(1.06 * spread * samples.shape[1] ** -0.2, constant(1e-9, samples))
+    kernel = xp.exp(-0.5 * ((samples - place[:, None]) / width) ** 2) / (width * (2 * np.pi) ** 0.5)
+    return (mass * kernel).sum(1)
+
+
+def in_double(function: Callable[..., T]) -> Callable[..., T]:
+    """Let ``function`` work in float64, and give its result back in the dtype of its first argument.
+
+    Which scenario holds a decision is a matter of the last digits: float32 may pick a wrong one.
+    """
+
+    def wrapped(*arrays: Array) -> T:
+        first = arrays[0]
+        xp = namespace(first)
+
+        def back(result: Any) -> Any:
+            if isinstance(result, tuple):
+                return type(result)(*(back(item) for item in result))
+            return xp.astype(result, first.dtype, copy=False)
+
+        doubles = (None if array is None else xp.astype(array, xp.float64, copy=False) for array in arrays)
+        return back(function(*doubles))
+
+    return wrapped
+
+
+def in_chunks(function: Callable[..., Any], size: int, *arrays: Array) -> Any:
+    """Apply ``function`` to ``size`` rows of the arrays at a time, and join its results (an array or a tuple)."""
+    count = len(arrays[0])
+    if count <= size:
+        return function(*arrays)
+    parts = [
+        function(*(None if array is None else array[i : i + size] for array in arrays)) for i in range(0, count, size)
+    ]
+    xp = namespace(arrays[0])
+    if isinstance(parts[0], tuple):
+        return type(parts[0])(*(xp.concat(part, axis=0) for part in zip(*parts, strict=True)))
+    return xp.concat(parts, axis=0)

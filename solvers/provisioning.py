@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array, beyond, largest, namespace, on_numpy, total
+from .arrays import Array, beyond, constant, density, kind, largest, namespace, on_numpy, pick_rows, total
 from .base import Adjoint, DecisionProblem, ProblemError
 
 #: Elements of the largest temporary array in the solver (8 bytes each): bounds its memory to some 100 MB.
@@ -253,11 +253,11 @@ class Provisioning(DecisionProblem):
         kinks = xp.concat((edge + low, xp.clip(c, low, high), edge + high), axis=-1)  # (R, M + 2)
         below = xp.cumulative_sum(w, axis=-1, include_initial=True)  # mass under interval i, (R or 1, M + 1)
         row, interval = self._peaks(c, w, kinks, below)
-        peak = self._stationary(c[row], _pick(w, row), kinks[row, interval], kinks[row, interval + 1], interval)
+        peak = self._stationary(c[row], pick_rows(w, row), kinks[row, interval], kinks[row, interval + 1], interval)
         # the bounds are candidates in every row; the peaks of a row stand beside them in a padded table
-        position = xp.arange(len(row), **_kind(row)) - xp.searchsorted(row, row)
+        position = xp.arange(len(row), **kind(row)) - xp.searchsorted(row, row)
         width = 2 + (int(xp.max(position)) + 1 if len(row) else 0)
-        candidates = xp.concat((edge + low, edge + high, xp.zeros((len(c), width - 2), **_kind(c)) + low), axis=-1)
+        candidates = xp.concat((edge + low, edge + high, xp.zeros((len(c), width - 2), **kind(c)) + low), axis=-1)
         candidates[row, position + 2] = peak
         value = xp.stack([(self.net_utility(c, a[:, None]) * w).sum(-1) for a in candidates.T], axis=-1)
         best = xp.argmax(value, axis=-1)
@@ -273,15 +273,15 @@ class Provisioning(DecisionProblem):
         xp = namespace(c)
         count = c.shape[1]
         below = xp.concat((below, below[:, -1:]), axis=-1)
-        row = xp.arange(len(c), **_kind(xp.argmax(c, axis=-1)))
+        row = xp.arange(len(c), **kind(xp.argmax(c, axis=-1)))
         first, last = 0 * row, 0 * row + count + 1
-        parts = xp.arange(_BRANCH + 1, **_kind(row))
+        parts = xp.arange(_BRANCH + 1, **kind(row))
         while len(row) and int(xp.max(last - first)) >= 1:
             cuts = first[:, None] + ((last - first)[:, None] * parts) // _BRANCH
             place = kinks[row[:, None], cuts]  # (P, _BRANCH + 1)
-            samples = xp.maximum(c[row], _like(_TINY, c))[:, None, :]
+            samples = xp.maximum(c[row], constant(_TINY, c))[:, None, :]
             slope = samples / (self.curvature * xp.minimum(place[:, :, None], samples) + samples)
-            u = self.utility * self.curvature * (slope * _pick(w, row)[:, None, :]).sum(-1) - self.active_cost
+            u = self.utility * self.curvature * (slope * pick_rows(w, row)[:, None, :]).sum(-1) - self.active_cost
             jump = self.kink * below[row[:, None] if len(below) > 1 else 0 * row[:, None], cuts]
             most = u[:, :-1] + xp.maximum(jump[:, :-1], jump[:, 1:])
             least = u[:, 1:] + xp.minimum(jump[:, :-1], jump[:, 1:])
@@ -301,17 +301,17 @@ class Provisioning(DecisionProblem):
         in one step for a single scenario.
         """
         xp = namespace(c)
-        above = xp.arange(c.shape[1], **_kind(interval)) >= interval[:, None]
+        above = xp.arange(c.shape[1], **kind(interval)) >= interval[:, None]
         active = xp.where(above, w * c, xp.zeros_like(c)) * (self.utility * self.curvature)
         mass = xp.where(above, w + 0 * c, xp.zeros_like(c)).sum(-1)
         price = self.active_cost * mass + self.idle_cost * (1 - mass)
         a = left
         for _ in range(60):
-            reciprocal = 1 / xp.maximum(self.curvature * a[:, None] + c, _like(_TINY, c))
+            reciprocal = 1 / xp.maximum(self.curvature * a[:, None] + c, constant(_TINY, c))
             terms = active * reciprocal
             h = terms.sum(-1)
             slope = self.curvature * (terms * reciprocal).sum(-1)
-            step = h * (h / price - 1) / xp.maximum(slope, _like(_TINY, c))
+            step = h * (h / price - 1) / xp.maximum(slope, constant(_TINY, c))
             new = xp.clip(a + xp.maximum(step, xp.zeros_like(step)), left, right)
             moved = xp.abs(new - a)
             a = new
@@ -342,50 +342,22 @@ class Provisioning(DecisionProblem):
         inside = (decisions > low) & (decisions < high)
         pull = xp.where(inside, cotangent, xp.zeros_like(cotangent))
         above = c > a
-        root = 1 / xp.maximum(self.curvature * a + c, _like(_TINY, c))
+        root = 1 / xp.maximum(self.curvature * a + c, constant(_TINY, c))
         gain = self.curvature**2 * self.utility * xp.where(above, mass * root**2, xp.zeros_like(c))
-        curvature = xp.maximum((gain * c).sum(1), _like(_TINY, c))  # (B, N), positive
+        curvature = xp.maximum((gain * c).sum(1), constant(_TINY, c))  # (B, N), positive
         hit = xp.where(xp.abs(c - a) <= 8 * xp.finfo(c.dtype).eps * a, mass + 0 * c, xp.zeros_like(c))
         pinned = (hit.sum(1) > 0) & inside
         moves = xp.where(
-            pinned[:, None], hit / xp.maximum(hit.sum(1), _like(_TINY, c))[:, None], gain * a / curvature[:, None]
+            pinned[:, None], hit / xp.maximum(hit.sum(1), constant(_TINY, c))[:, None], gain * a / curvature[:, None]
         )
         # score weights
-        density = self._density(c, a, mass)
-        smooth = xp.maximum(curvature - self.kink * density, 0.1 * curvature)
+        smooth = xp.maximum(curvature - self.kink * density(c, decisions, mass[..., 0]), 0.1 * curvature)
         multiplier = pull / smooth
         marginal = self.utility * self.curvature * c * root - self.active_cost
         marginal = xp.where(above, marginal, xp.zeros_like(c) - self.idle_cost)
         # at a hit scenario the subgradient that makes the average zero
         rest = (mass * xp.where(hit > 0, xp.zeros_like(c), marginal)).sum(1)
-        fair = -rest / xp.maximum(hit.sum(1), _like(_TINY, c))
+        fair = -rest / xp.maximum(hit.sum(1), constant(_TINY, c))
         marginal = xp.where((hit > 0) & pinned[:, None], fair[:, None] + 0 * c, marginal)
         score = total(multiplier[:, None] * marginal)
         return Adjoint(multiplier, moves * pull[:, None], score)
-
-    @staticmethod
-    def _density(c: Array, a: Array, mass: Array) -> Array:
-        """Kernel estimate (B, N) of the density of the workloads at the decision."""
-        xp = namespace(c)
-        mean = (mass * c).sum(1)[:, None]
-        spread = xp.sqrt((mass * (c - mean) ** 2).sum(1))[:, None]
-        width = xp.maximum(1.06 * spread * c.shape[1] ** -0.2, _like(1e-9, c))
-        kernel = xp.exp(-0.5 * ((c - a) / width) ** 2) / (width * (2 * np.pi) ** 0.5)
-        return (mass * kernel).sum(1)
-
-
-def _like(value: float, array: Array) -> Any:
-    """A constant that :func:`minimum` and :func:`maximum` of the array's namespace take."""
-    if isinstance(array, float | np.ndarray):
-        return value
-    return namespace(array).asarray(value, **_kind(array))
-
-
-def _kind(array: Array) -> dict[str, Any]:
-    """Keywords for the dtype and device of an array."""
-    return {"dtype": array.dtype, "device": array.device}
-
-
-def _pick(w: Array, row: Array) -> Array:
-    """Rows of w, which holds a single row when all rows are alike."""
-    return w[row] if len(w) > 1 else w
