@@ -4,7 +4,7 @@
 
 64 contexts x 50 scenarios x 24 hours in float64, one thread, forward and backward. The loads jump from hour to hour,
 so that about half of the ramp limits are active. The peer is cvxpylayers in its slim, DPP form, with its default solver
-and with Clarabel (``DIFFCP`` with ``solve_method="Clarabel"``), whose backward is the slower with ``mode="dense"``.
+and with Clarabel (``DIFFCP`` with ``solve_method="Clarabel"``).
 """
 
 from __future__ import annotations
