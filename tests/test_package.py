@@ -145,7 +145,7 @@ def test_an_installed_package_works_beside_folders_named_like_its_rooms(wheel: P
     assert Path(run(sys.executable, "-c", code).strip()).is_relative_to(site)
     assert "shiftgym/Provisioning-v0" in run(sys.executable, site / "bin" / "shiftgym", "list", "envs")
     run(sys.executable, site / "bin" / "shiftgym", "run", "--agents", "oracle", "saa", "--seeds", "0", "--jobs", jobs,
-        "--test", TRACE, "--out", tmp_path / "run")  # fmt: skip
+        "--train", TRACE, "--test", TRACE, "--out", tmp_path / "run")  # fmt: skip
     assert (tmp_path / "run" / "report.md").is_file()
 
 
