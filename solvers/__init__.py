@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ..data.errors import UnknownNameError
+from .allocation import ProductAllocation
 from .base import Adjoint, DecisionProblem, ProblemError
 from .inventory import Inventory
+from .portfolio import Portfolio
 from .power import PowerScheduling
 from .provisioning import Provisioning
 
@@ -15,15 +17,17 @@ __all__ = [
     "Adjoint",
     "DecisionProblem",
     "Inventory",
+    "Portfolio",
     "PowerScheduling",
     "ProblemError",
+    "ProductAllocation",
     "Provisioning",
     "make_problem",
 ]
 
 #: Problems by the name under which a saved agent finds them again.
 PROBLEMS: dict[str, type[DecisionProblem]] = {
-    problem.__name__: problem for problem in (Inventory, PowerScheduling, Provisioning)
+    problem.__name__: problem for problem in (Inventory, Portfolio, PowerScheduling, ProductAllocation, Provisioning)
 }
 
 

@@ -6,6 +6,7 @@ A formula asks :func:`namespace` for the functions that go with its argument and
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -81,6 +82,60 @@ def on_numpy(function: Callable[..., T], *arrays: Array) -> T:
         return torch.from_numpy(np.ascontiguousarray(result))
 
     return back(function(*(None if array is None else array.detach().numpy() for array in arrays)))
+
+
+def on_torch(function: Callable[..., T], *arrays: Array) -> T:
+    """Call ``function`` with float64 tensors, and turn its result back into the kind and dtype of the first array.
+
+    Batched factorisations are written once, in torch: NumPy arrays and CPU tensors share memory, and a tensor on
+    another device is worked on there. No graph is recorded; a problem's adjoint is the derivative.
+    """
+    import torch
+
+    first = arrays[0]
+
+    def back(result: Any) -> Any:
+        if isinstance(result, tuple):
+            return type(result)(*(back(item) for item in result))
+        if isinstance(first, np.ndarray):
+            return result.numpy().astype(first.dtype, copy=False)
+        return result.to(first.dtype)
+
+    def tensor(array: Array) -> torch.Tensor | None:
+        if isinstance(array, np.ndarray):
+            array = np.ascontiguousarray(array, dtype=np.float64)
+            return torch.from_numpy(array if array.flags.writeable else array.copy())
+        return None if array is None else array.detach().double()
+
+    with torch.no_grad():
+        return back(function(*map(tensor, arrays)))
+
+
+def pseudo_solve(solve: Callable[[Array], Array], apply: Callable[[Array], Array], rhs: Array, ridge: Array) -> Any:
+    """Least-norm solution x of H x = rhs for a singular H, and the part of ``rhs`` that H cannot reach.
+
+    ``solve`` is the inverse of H + ``ridge`` and ``apply`` is H. Where H has no curvature, ridge times that inverse
+    is the identity, elsewhere it is as small as the ridge: applied twice it leaves the unreachable part alone, and
+    refinement removes the bias of the ridge from the rest.
+    """
+    null = ridge * solve(ridge * solve(rhs))
+    reachable = rhs - null
+    x = solve(reachable)
+    for _ in range(2):
+        x = x + solve(reachable - apply(x))
+    return x, null
+
+
+def warn_unsolved(name: str, decisions: Array) -> None:
+    """Warn how many rows are NaN because an iteration did not converge for them; the other rows stand."""
+    xp = namespace(decisions)
+    unsolved = int(xp.any(xp.isnan(decisions), axis=-1).sum())
+    if unsolved:
+        warnings.warn(
+            f"{name}: {unsolved} of {len(decisions)} contexts did not converge; their decisions are NaN",
+            RuntimeWarning,
+            stacklevel=4,
+        )
 
 
 def constant(value: float, array: Array) -> Any:

@@ -1,0 +1,147 @@
+"""Minimise the log of a mean exponential over a box, and differentiate it: the torch side of product allocation."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from .arrays import in_chunks, masses, pseudo_solve
+from .base import Adjoint
+
+#: Elements of the scenarios worked on at once (8 bytes each), unless a single context has more.
+_CHUNK = 2**22
+#: Newton steps per row; about ten are typical, and some three for each factor of four in scenarios beyond ten.
+_STEPS = 400
+#: Halvings of a step, by a factor of 0.4 each.
+_HALVINGS = 40
+#: Exponents in the first stage, and their growth from stage to stage.
+_FIRST, _GROWTH = 8.0, 4.0
+#: A row is solved when its last full step promised less than this, relative to the log of the mean.
+_DECREASE = 1e-11
+#: Certified gap, relative to the log of the mean, that a solved row must reach, and what rounding adds to it: shares of
+#: scenarios in the mean are as exact as the exponents, and errors in them are multiplied by the outcomes.
+_GAP, _ROUNDING = 1e-8, 1e-11
+#: Exponent within which an entry counts as next to its bound.
+_NEAR = 0.01
+#: Ridge of a Newton step relative to the largest diagonal entry of the Hessian.
+_DAMPING = 1e-11
+#: Ridge of the adjoint relative to the largest diagonal entry of the Hessian.
+_RIDGE = 1e-10
+
+
+def minimise(y: Tensor, weights: Tensor | None, cap: float) -> Tensor:
+    """Minimisers z (B, d) of sum_m w_m exp(-y_m'z) over 0 <= z <= cap, for y (B, M, d).
+
+    NaN in rows that do not converge.
+    """
+    mass = masses(y, weights).expand(len(y), -1)
+    size = max(1, _CHUNK // (y.shape[1] * y.shape[2]))
+    return cap * in_chunks(partial(_minimise_rows, cap=cap), size, y, mass)
+
+
+def _minimise_rows(y: Tensor, mass: Tensor, cap: float) -> Tensor:
+    """Projected Newton steps (Bertsekas 1982) in the unit box for log sum_m w_m exp(-cap y_m'x).
+
+    Large exponents make a nearly piecewise linear problem of it. They are introduced in stages: a row starts with
+    its scenarios divided so that no exponent exceeds _FIRST, and goes on to larger ones near each stage's solution.
+    """
+    answer = torch.full_like(y[:, 0], torch.nan)
+    low, high = torch.aminmax(y.flatten(1), dim=1)
+    size = torch.maximum(-low, high)[:, None]
+    size = torch.where(size > 0, size, torch.ones_like(size))
+    y, final = y / size[..., None], size * cap
+    stage = final.clamp(max=_FIRST)
+    log_mass = mass.log()
+    x = torch.where((y != 0).any(1), 0.5, 0.0).to(y)  # a product that earns nothing is left out
+    rows = torch.arange(len(y), device=y.device)
+    for _ in range(_STEPS):
+        if not len(rows):
+            break
+        exponent = log_mass - stage * torch.einsum("bmd,bd->bm", y, x)
+        value = torch.logsumexp(exponent, 1, keepdim=True)
+        p = (exponent - value).exp()
+        g = -torch.einsum("bmd,bm->bd", y, p)  # the gradient of value / stage
+        step = _newton_step(y, p, g, x, stage)
+        gap = stage * (g * x - g.clamp(max=0)).sum(1, keepdim=True)  # the objective is no lower anywhere than this
+        x, promised = _line_search(y, log_mass, stage, value, x, g, step)
+        unit = value.abs().clamp(min=1.0)
+        solved = (promised <= _DECREASE * unit) & (gap <= _GAP * unit + _ROUNDING * final**2) & (stage == final)
+        near = promised < 0.1
+        stage = torch.where(near, torch.minimum(stage * _GROWTH, final), stage)
+        if bool(solved.any()):
+            done = solved[:, 0]
+            answer[rows[done]] = x[done]
+            rows, y, x, log_mass = rows[~done], y[~done], x[~done], log_mass[~done]
+            stage, final = stage[~done], final[~done]
+    return answer
+
+
+def _newton_step(y: Tensor, p: Tensor, g: Tensor, x: Tensor, stage: Tensor) -> Tensor:
+    """Newton's step (B, d) for the free entries; entries at a bound, or next to one and pushed, go there."""
+    residual = (x - (x - g).clamp(0.0, 1.0)).abs().amax(1, keepdim=True)
+    bound = (g < 0).to(y)
+    pushed = ((x - bound).abs() <= torch.minimum(residual, _NEAR / stage)) & (g != 0)
+    free = (~pushed).to(y)
+    centred = (y + g[:, None]) * (stage * p).sqrt()[..., None] * free[:, None]
+    H = centred.mT @ centred
+    largest = H.diagonal(dim1=1, dim2=2).amax(1, keepdim=True)
+    H.diagonal(dim1=1, dim2=2).add_(pushed + _DAMPING * largest + 1e-14)
+    factor = torch.linalg.cholesky_ex(H)[0]
+    newton = -torch.cholesky_solve((g * free)[..., None], factor)[..., 0]
+    return torch.where(pushed, bound - x, newton)
+
+
+def _line_search(
+    y: Tensor, log_mass: Tensor, stage: Tensor, value: Tensor, x: Tensor, g: Tensor, step: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Points (B, d) along the projected step that lower the objective, and what the full step promised (B, 1)."""
+    noise = 8 * torch.finfo(y.dtype).eps * (1 + value.abs())
+    length = torch.ones_like(value)
+    new = (x + step).clamp(0.0, 1.0)
+    promised = stage * (g * (x - new)).sum(1, keepdim=True)
+    for _ in range(_HALVINGS):
+        ahead = torch.logsumexp(log_mass - stage * torch.einsum("bmd,bd->bm", y, new), 1, keepdim=True)
+        worse = ahead > value - 1e-4 * stage * (g * (x - new)).sum(1, keepdim=True) + noise
+        if not bool(worse.any()):
+            break
+        length = torch.where(worse, 0.4 * length, length)
+        new = (x + length * step).clamp(0.0, 1.0)
+    return new, promised.abs()
+
+
+def adjoint(y: Tensor, z: Tensor, cotangent: Tensor, weights: Tensor | None, free: Tensor) -> Adjoint:
+    """Sensitivities at z = minimise(y), of whose entries those in ``free`` (B, d) move; zeros where z is NaN."""
+    solved = ~z.isnan().any(1, keepdim=True)
+    z, cotangent = (torch.where(solved, x, torch.zeros_like(x)) for x in (z, cotangent))
+    mass = masses(y, weights).expand(len(y), -1)
+    return in_chunks(
+        _adjoint_rows, max(1, _CHUNK // (y.shape[1] * y.shape[2])), y, z, cotangent, mass, (free & solved).to(y)
+    )
+
+
+def _adjoint_rows(y: Tensor, z: Tensor, cotangent: Tensor, mass: Tensor, free: Tensor) -> Adjoint:
+    exponent = -torch.einsum("bmd,bd->bm", y, z)
+    value = torch.logsumexp(mass.log() + exponent, 1, keepdim=True)
+    relative = (exponent - value).exp()  # f(y_m, z) over the mean cost
+    root = y * (mass * relative).sqrt()[..., None] * free[:, None]
+    H = root.mT @ root
+    largest = H.diagonal(dim1=1, dim2=2).amax(1, keepdim=True)
+    unit = torch.where(largest > 0, largest, torch.ones_like(largest))
+    H = H / unit[..., None]
+    ridged = H.clone()
+    ridged.diagonal(dim1=1, dim2=2).add_(1 - free + _RIDGE)
+    factor = torch.linalg.cholesky_ex(ridged)[0]
+
+    def inverse(r: Tensor) -> Tensor:
+        return torch.cholesky_solve((r * free)[..., None], factor)[..., 0]
+
+    def curvature(x: Tensor) -> Tensor:
+        return torch.einsum("bij,bj->bi", H, x)
+
+    ridge = torch.full_like(unit, _RIDGE)
+    v = pseudo_solve(inverse, curvature, cotangent * free, ridge)[0] / unit
+    along = torch.einsum("bmd,bd->bm", y, v)
+    scenarios = (mass * relative)[..., None] * (v[:, None] - along[..., None] * z[:, None])
+    return Adjoint(v, scenarios, relative * along)
