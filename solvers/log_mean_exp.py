@@ -13,9 +13,9 @@ from .base import Adjoint
 #: Elements of the scenarios worked on at once (8 bytes each), unless a single context has more.
 _CHUNK = 2**22
 #: Newton steps per row; about ten are typical, and some three for each factor of four in scenarios beyond ten.
-_STEPS = 400
-#: Halvings of a step, by a factor of 0.4 each.
-_HALVINGS = 40
+_STEPS = 600
+#: Most attempts to shorten a step, and the factor of each.
+_HALVINGS, _SHRINK = 40, 0.4
 #: Exponents in the first stage, and their growth from stage to stage.
 _FIRST, _GROWTH = 8.0, 4.0
 #: A row is solved when its last full step promised less than this, relative to the log of the mean.
@@ -26,7 +26,7 @@ _GAP, _ROUNDING = 1e-8, 1e-11
 #: Exponent within which an entry counts as next to its bound.
 _NEAR = 0.01
 #: Ridge of a Newton step relative to the largest diagonal entry of the Hessian.
-_DAMPING = 1e-11
+_DAMPING = 1e-8
 #: Ridge of the adjoint relative to the largest diagonal entry of the Hessian.
 _RIDGE = 1e-10
 
@@ -97,17 +97,26 @@ def _line_search(
     y: Tensor, log_mass: Tensor, stage: Tensor, value: Tensor, x: Tensor, g: Tensor, step: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Points (B, d) along the projected step that lower the objective, and what the full step promised (B, 1)."""
+
+    def rise(point: Tensor) -> Tensor:
+        return torch.logsumexp(log_mass - stage * torch.einsum("bmd,bd->bm", y, point), 1, keepdim=True) - value
+
     noise = 8 * torch.finfo(y.dtype).eps * (1 + value.abs())
-    length = torch.ones_like(value)
-    new = (x + step).clamp(0.0, 1.0)
+    new, length = (x + step).clamp(0.0, 1.0), torch.ones_like(value)
     promised = stage * (g * (x - new)).sum(1, keepdim=True)
     for _ in range(_HALVINGS):
-        ahead = torch.logsumexp(log_mass - stage * torch.einsum("bmd,bd->bm", y, new), 1, keepdim=True)
-        worse = ahead > value - 1e-4 * stage * (g * (x - new)).sum(1, keepdim=True) + noise
+        change = rise(new)
+        worse = change > noise - 1e-4 * stage * (g * (x - new)).sum(1, keepdim=True)
         if not bool(worse.any()):
             break
-        length = torch.where(worse, 0.4 * length, length)
+        length = torch.where(worse, _SHRINK * length, length)
         new = (x + length * step).clamp(0.0, 1.0)
+    if bool((length < 1).any()):
+        # with redundant products, where the projection bends the step badly, the step up to the first bound is better
+        room = torch.where(step < 0, -x, 1 - x) / torch.where(step == 0, torch.ones_like(step), step)
+        room = torch.where((x > 0) & (x < 1) & (step != 0), room, torch.ones_like(room)).amin(1, keepdim=True)
+        straight = (x + room.clamp(max=1.0) * step).clamp(0.0, 1.0)
+        new = torch.where((length < 1) & (rise(straight) < change), straight, new)
     return new, promised.abs()
 
 
@@ -125,10 +134,12 @@ def _adjoint_rows(y: Tensor, z: Tensor, cotangent: Tensor, mass: Tensor, free: T
     exponent = -torch.einsum("bmd,bd->bm", y, z)
     value = torch.logsumexp(mass.log() + exponent, 1, keepdim=True)
     relative = (exponent - value).exp()  # f(y_m, z) over the mean cost
-    root = y * (mass * relative).sqrt()[..., None] * free[:, None]
+    low, high = torch.aminmax(y.flatten(1), dim=1)
+    size = torch.maximum(-low, high)[:, None].clamp(min=1e-100)
+    root = y / size[..., None] * (mass * relative).sqrt()[..., None] * free[:, None]
     H = root.mT @ root
     largest = H.diagonal(dim1=1, dim2=2).amax(1, keepdim=True)
-    unit = torch.where(largest > 0, largest, torch.ones_like(largest))
+    unit = torch.where(largest > 1e-24, largest, torch.ones_like(largest))
     H = H / unit[..., None]
     ridged = H.clone()
     ridged.diagonal(dim1=1, dim2=2).add_(1 - free + _RIDGE)
@@ -141,7 +152,7 @@ def _adjoint_rows(y: Tensor, z: Tensor, cotangent: Tensor, mass: Tensor, free: T
         return torch.einsum("bij,bj->bi", H, x)
 
     ridge = torch.full_like(unit, _RIDGE)
-    v = pseudo_solve(inverse, curvature, cotangent * free, ridge)[0] / unit
+    v = pseudo_solve(inverse, curvature, cotangent * free, ridge)[0] / unit / size**2
     along = torch.einsum("bmd,bd->bm", y, v)
     scenarios = (mass * relative)[..., None] * (v[:, None] - along[..., None] * z[:, None])
     return Adjoint(v, scenarios, relative * along)
