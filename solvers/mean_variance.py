@@ -14,8 +14,8 @@ from .simplex_qp import TOLERANCE, Support, simplex_qp
 
 #: Elements of the scenarios worked on at once (8 bytes each), unless a single context has more.
 _CHUNK = 2**22
-#: Assets in the first reduced problem; up to half as many more are not worth pricing.
-_CANDIDATES = 32
+#: Assets in the first reduced problem; fewer than twice as many are not worth pricing.
+_CANDIDATES = 24
 #: Rounds of pricing; two or three are typical.
 _ROUNDS = 60
 
@@ -34,7 +34,7 @@ def _minimise_rows(y: Tensor, mass: Tensor, risk_aversion: float) -> Tensor:
     """Price all assets, solve on the most promising, repeat; the first prices are those of equal weights."""
     contexts, _, n = y.shape
     size, alpha, unit = _scales(y, risk_aversion)
-    K = n if 2 * n <= 3 * _CANDIDATES else _CANDIDATES
+    K = n if n < 2 * _CANDIDATES else _CANDIDATES
     answer = torch.full_like(y[:, 0], torch.nan)
     rows = torch.arange(contexts, device=y.device)
     z = torch.full_like(answer, 1 / n)

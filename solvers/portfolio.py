@@ -27,10 +27,10 @@ class Portfolio(DecisionProblem):
     decision; 1'z = 1 and 0 <= z <= 1. Scenario decisions ignore the transaction cost; the cost and the oracle
     (:meth:`perfect`) do not.
 
-    :meth:`solve` prices all assets, solves the problem on a few dozen with negative reduced costs (interior point,
-    then an exact active set) and repeats until no asset is left out wrongly. Where several portfolios are optimal,
+    :meth:`solve` prices all assets, solves the problem on the two dozen with the least reduced costs (an exact active
+    set) and repeats until no asset is left out wrongly. Where several portfolios are optimal,
     as with a singular covariance (fewer scenarios than assets) they may be, it returns the one of least norm on
-    its support: up to 48 assets, the one of least norm of all. :meth:`adjoint` differentiates that choice.
+    its support: with less than 48 assets, the one of least norm of all. :meth:`adjoint` differentiates that choice.
 
     Parameters
     ----------

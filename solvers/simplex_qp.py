@@ -1,7 +1,8 @@
 """Quadratic programmes over the simplex, in batches: min z'Qz/2 - p'z subject to 1'z = 1, z >= 0.
 
-An interior point to a loose tolerance guesses the support, block principal pivoting makes it exact. Everything is
-torch in float64; rows (one programme each) never mix.
+Block principal pivoting finds the support and is exact; where it cycles, an interior point to a loose tolerance
+guesses the support, and a primal active-set method is the last resort. Everything is torch in float64; rows (one
+programme each) never mix.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ RIDGE = 1e-10
 TOLERANCE = 1e-13
 #: Relative duality gap at which the interior point hands over.
 _LOOSE = 1e-3
-#: Pivoting steps per row; a handful is typical, and what takes more is likely to cycle.
-_PIVOTS = 20
+#: Pivoting steps per row; half a dozen is typical, and what takes more is likely to cycle.
+_PIVOTS = 15
 #: Steps of the walk per entry.
 _WALK = 10
 #: Where Q is small, p alone decides, and rounding in it (1e-16) must not be divided by less than this.
@@ -174,15 +175,23 @@ def walk(Q: Tensor, p: Tensor, z: Tensor) -> Tensor:
 
 
 def simplex_qp(Q: Tensor, p: Tensor) -> Tensor:
-    """Minimisers (B, K) over the simplex, NaN where pivoting did not settle; entries of Q, p at most about one."""
-    z, s = interior_point(Q, p)
-    # strictly complementary at the solution: z stays and s vanishes, or the other way round
-    support = z * s.amax(1, keepdim=True) > s * z.amax(1, keepdim=True)
-    support |= z == z.amax(1, keepdim=True)
-    solution = pivot(Q, p, support)
+    """Minimisers (B, K) over the simplex, NaN where pivoting did not settle; entries of Q, p at most about one.
+
+    Most rows settle from the full support. The others pivot again from the support that the interior point finds, and
+    walk from there if that fails.
+    """
+    solution = pivot(Q, p, torch.ones_like(p, dtype=torch.bool))
     lost = solution.isnan().any(1)
     if bool(lost.any()):
-        z = (z * support)[lost]
-        part = Q[lost], p[lost]
-        solution[lost] = pivot(*part, walk(*part, z / z.sum(1, keepdim=True)))
+        Q, p = Q[lost], p[lost]
+        z, s = interior_point(Q, p)
+        # strictly complementary at the solution: z stays and s vanishes, or the other way round
+        support = z * s.amax(1, keepdim=True) > s * z.amax(1, keepdim=True)
+        support |= z == z.amax(1, keepdim=True)
+        again = pivot(Q, p, support)
+        stuck = again.isnan().any(1)
+        if bool(stuck.any()):
+            start = (z * support)[stuck]
+            again[stuck] = pivot(Q[stuck], p[stuck], walk(Q[stuck], p[stuck], start / start.sum(1, keepdim=True)))
+        solution[lost] = again
     return solution
