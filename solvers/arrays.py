@@ -111,6 +111,11 @@ def on_torch(function: Callable[..., T], *arrays: Array) -> T:
         return back(function(*map(tensor, arrays)))
 
 
+def times(matrices: Array, vectors: Array) -> Array:
+    """Products (..., I) of matrices (..., I, J) and vectors (..., J)."""
+    return (matrices @ vectors[..., None])[..., 0]
+
+
 def pseudo_solve(solve: Callable[[Array], Array], apply: Callable[[Array], Array], rhs: Array, ridge: Array) -> Any:
     """Least-norm solution x of H x = rhs for a singular H, and the part of ``rhs`` that H cannot reach.
 

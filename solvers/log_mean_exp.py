@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from .arrays import in_chunks, masses, pseudo_solve
+from .arrays import in_chunks, masses, pseudo_solve, times
 from .base import Adjoint
 
 #: Elements of the scenarios worked on at once (8 bytes each), unless a single context has more.
@@ -59,10 +59,10 @@ def _minimise_rows(y: Tensor, mass: Tensor, cap: float) -> Tensor:
     for _ in range(_STEPS):
         if not len(rows):
             break
-        exponent = log_mass - stage * torch.einsum("bmd,bd->bm", y, x)
+        exponent = log_mass - stage * times(y, x)
         value = torch.logsumexp(exponent, 1, keepdim=True)
         p = (exponent - value).exp()
-        g = -torch.einsum("bmd,bm->bd", y, p)  # the gradient of value / stage
+        g = -times(y.mT, p)  # the gradient of value / stage
         step = _newton_step(y, p, g, x, stage)
         gap = stage * (g * x - g.clamp(max=0)).sum(1, keepdim=True)  # the objective is no lower anywhere than this
         x, promised = _line_search(y, log_mass, stage, value, x, g, step)
@@ -99,7 +99,7 @@ def _line_search(
     """Points (B, d) along the projected step that lower the objective, and what the full step promised (B, 1)."""
 
     def rise(point: Tensor) -> Tensor:
-        return torch.logsumexp(log_mass - stage * torch.einsum("bmd,bd->bm", y, point), 1, keepdim=True) - value
+        return torch.logsumexp(log_mass - stage * times(y, point), 1, keepdim=True) - value
 
     noise = 8 * torch.finfo(y.dtype).eps * (1 + value.abs())
     new, length = (x + step).clamp(0.0, 1.0), torch.ones_like(value)
@@ -131,7 +131,7 @@ def adjoint(y: Tensor, z: Tensor, cotangent: Tensor, weights: Tensor | None, fre
 
 
 def _adjoint_rows(y: Tensor, z: Tensor, cotangent: Tensor, mass: Tensor, free: Tensor) -> Adjoint:
-    exponent = -torch.einsum("bmd,bd->bm", y, z)
+    exponent = -times(y, z)
     value = torch.logsumexp(mass.log() + exponent, 1, keepdim=True)
     relative = (exponent - value).exp()  # f(y_m, z) over the mean cost
     low, high = torch.aminmax(y.flatten(1), dim=1)
@@ -148,11 +148,8 @@ def _adjoint_rows(y: Tensor, z: Tensor, cotangent: Tensor, mass: Tensor, free: T
     def inverse(r: Tensor) -> Tensor:
         return torch.cholesky_solve((r * free)[..., None], factor)[..., 0]
 
-    def curvature(x: Tensor) -> Tensor:
-        return torch.einsum("bij,bj->bi", H, x)
-
     ridge = torch.full_like(unit, _RIDGE)
-    v = pseudo_solve(inverse, curvature, cotangent * free, ridge)[0] / unit / size**2
-    along = torch.einsum("bmd,bd->bm", y, v)
+    v = pseudo_solve(inverse, partial(times, H), cotangent * free, ridge)[0] / unit / size**2
+    along = times(y, v)
     scenarios = (mass * relative)[..., None] * (v[:, None] - along[..., None] * z[:, None])
     return Adjoint(v, scenarios, relative * along)

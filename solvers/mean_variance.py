@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from .arrays import in_chunks, masses, pseudo_solve
+from .arrays import in_chunks, masses, pseudo_solve, times
 from .base import Adjoint
 from .simplex_qp import TOLERANCE, Support, simplex_qp
 
@@ -40,8 +40,8 @@ def _minimise_rows(y: Tensor, mass: Tensor, risk_aversion: float) -> Tensor:
     z = torch.full_like(answer, 1 / n)
     held = torch.zeros_like(z, dtype=torch.bool)  # the candidates of the last round
     for turn in range(_ROUNDS):
-        weight = mass * (risk_aversion * torch.einsum("bmn,bn->bm", y, z) - 1) / (unit * size)
-        gradient = torch.einsum("bmn,bm->bn", y, weight)
+        weight = mass * (risk_aversion * times(y, z) - 1) / (unit * size)
+        gradient = times(y.mT, weight)
         reduced = gradient - (z * gradient).sum(1, keepdim=True)
         if turn:
             # a candidate was left out by an exact solution; rows that are NaN miss nothing and stop here too
@@ -66,7 +66,7 @@ def _minimise_rows(y: Tensor, mass: Tensor, risk_aversion: float) -> Tensor:
 def _quadratic(y: Tensor, mass: Tensor, alpha: Tensor, unit: Tensor) -> tuple[Tensor, Tensor]:
     """Q (B, K, K) and p (B, K) of the objective for scaled scenarios (B, M, K)."""
     root = y * (mass * alpha / unit).sqrt()[..., None]
-    return root.mT @ root, torch.einsum("bmk,bm->bk", y, mass / unit)
+    return root.mT @ root, times(y.mT, mass / unit)
 
 
 def adjoint(y: Tensor, z: Tensor, cotangent: Tensor, weights: Tensor | None, risk_aversion: float) -> Adjoint:
@@ -91,12 +91,9 @@ def _adjoint_rows(y: Tensor, z: Tensor, cotangent: Tensor, mass: Tensor, risk_av
     def inverse(r: Tensor) -> Tensor:
         return system.solve(r)[0]
 
-    def curvature(x: Tensor) -> Tensor:
-        return torch.einsum("bij,bj->bi", Q, x)
-
-    v, null = pseudo_solve(inverse, curvature, system.centred(g), system.ridge)
+    v, null = pseudo_solve(inverse, partial(times, Q), system.centred(g), system.ridge)
     if bool((null.abs() > 1e-9 * g.abs().amax(1, keepdim=True)).any()):
-        q, _ = pseudo_solve(inverse, curvature, system.centred(weight), system.ridge)
+        q, _ = pseudo_solve(inverse, partial(times, Q), system.centred(weight), system.ridge)
     else:
         q = torch.zeros_like(null)
     v, q = v / (unit * size), q / (unit * size)  # from the scaled objective to the given one

@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .arrays import times
+
 #: Ridge relative to the largest diagonal entry: small enough to be refined away, large enough to factor with.
 RIDGE = 1e-10
 #: What counts as zero for weights and for reduced costs of programmes whose entries are at most one.
@@ -72,7 +74,7 @@ def interior_point(Q: Tensor, p: Tensor, tolerance: float = _LOOSE, iterations: 
     """Mehrotra's predictor-corrector method: z and reduced costs s, both (B, K) and positive."""
     K = p.shape[1]
     z = torch.full_like(p, 1 / K)
-    gradient = torch.einsum("bij,bj->bi", Q, z) - p
+    gradient = times(Q, z) - p
     multiplier = 0.1 - gradient.amin(1, keepdim=True)
     s = gradient + multiplier
     one = torch.ones_like(p)
@@ -99,7 +101,7 @@ def interior_point(Q: Tensor, p: Tensor, tolerance: float = _LOOSE, iterations: 
         # one step length for both, so that the quadratic term leaves no dual residual
         length = running * torch.minimum(0.995 * torch.minimum(_step(z, dz), _step(s, ds)), torch.ones_like(gap))
         z, s, multiplier = z + length * dz, s + length * ds, multiplier + length * dl
-        gradient = torch.einsum("bij,bj->bi", Q, z) - p
+        gradient = times(Q, z) - p
     return z, s
 
 
@@ -122,19 +124,21 @@ def pivot(Q: Tensor, p: Tensor, support: Tensor) -> Tensor:
     system: Support | None = None
     for _ in range(_PIVOTS if len(p) else 0):
         system = Support(Q, support, _LEAST_RIDGE) if system is None else system
+        start = centre * support
+        moment = times(Q, start)
         for _ in range(_PROXIMAL):
             # from the centre and the last multiplier on, so that what is solved for is small and so is its error
-            start = centre * support
-            rhs = p - torch.einsum("bij,bj->bi", Q, start) - multiplier
-            z, change = system.solve(rhs, 1 - start.sum(1, keepdim=True))
-            z, multiplier = start + z, multiplier + change
-            reduced = torch.einsum("bij,bj->bi", Q, z) + system.ridge * (z - centre) - p + multiplier
+            change, shift = system.solve(p - moment - multiplier, 1 - start.sum(1, keepdim=True))
+            z, multiplier = start + change, multiplier + shift
+            ahead = times(Q, z)
+            reduced = ahead + system.ridge * (z - centre) - p + multiplier
             wrong = torch.where(support, z < -TOLERANCE, reduced < -TOLERANCE)
             fits = ~wrong.any(1)
             moved = (z - centre).abs().amax(1)
             centre = torch.where(fits[:, None], z.clamp(min=0), centre)
             if not bool(fits.any()):
                 break
+            start, moment = centre * support, torch.where(fits[:, None], ahead, moment)
         support = support ^ wrong  # all that are wrong change sides together
         finished = fits & (moved * system.ridge[:, 0] < TOLERANCE)  # the reduced cost that the last step leaves
         if bool(wrong.any()):
@@ -165,7 +169,7 @@ def walk(Q: Tensor, p: Tensor, z: Tensor) -> Tensor:
         step = length.amin(1, keepdim=True).clamp(max=1.0)
         leaving = falling & (length <= step)
         z = torch.where(leaving, torch.zeros_like(z), z + step * (target - z)) * support
-        reduced = torch.einsum("bij,bj->bi", Q, z) + system.ridge * z - p + multiplier
+        reduced = times(Q, z) + system.ridge * z - p + multiplier
         least, entering = torch.where(support, torch.full_like(z, torch.inf), reduced).min(1, keepdim=True)
         enters = ~falling.any(1, keepdim=True) & (least < -TOLERANCE)
         support = (support & ~leaving) | torch.zeros_like(support).scatter_(1, entering, enters)
