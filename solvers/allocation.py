@@ -108,6 +108,8 @@ class ProductAllocation(DecisionProblem):
         With p_m the share of scenario m in the mean cost, H = sum_m p_m y_m y_m' on the free products and v = H^-1 g:
         dF/dy_m = p_m (v - (y_m'v) z) and the score weight is f(y_m, z) / mean f * y_m'v. ``multiplier`` is v, which
         belongs to the log of the mean. A product at a bound stays there. Rows without a decision (NaN) get zeros.
+
+        Memory is as for :meth:`solve`, and twice the gradient (B, M, D) while its chunks are joined.
         """
         self.check_scenarios(scenarios, weights)
         from .log_mean_exp import adjoint

@@ -182,6 +182,8 @@ class Portfolio(DecisionProblem):
         -(alpha y_m'z - 1) y_m'v, where w_m are the masses. An asset at zero stays there. Where several portfolios on
         the support are optimal, v is the solution of least norm, and the derivative of choosing the portfolio of
         least norm is added to dF/dy_m. Rows without a decision (NaN) get zeros.
+
+        Memory is as for :meth:`solve`, and twice the gradient (B, M, D) while its chunks are joined.
         """
         self.check_scenarios(scenarios, weights)
         from .mean_variance import adjoint
