@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
+from hypothesis import settings
 
 from shiftgym.data.catalogue import entry
 from shiftgym.data.fetch import find
+
+# The same examples every time, so that a commit passes or fails for good. To look for new ones:
+# HYPOTHESIS_PROFILE=search pytest --hypothesis-seed=random
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("search", deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

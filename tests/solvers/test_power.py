@@ -61,19 +61,20 @@ def stationarity(problem: PowerScheduling, scenarios: Any, z: Any, weights: Any 
     prices = np.where(surplus > 0, problem.excess_price, -problem.shortage)
     least = (mass * (surplus + np.where(met, -problem.shortage, prices))).sum(1)
     most = (mass * (surplus + np.where(met, problem.excess_price, prices))).sum(1)
-    least = np.where(z <= problem.low, -np.inf, least)
-    most = np.where(z >= problem.high, np.inf, most)
+    slack = 1e-13 * size[:, 0]
+    least = np.where(z <= problem.low + slack, -np.inf, least)
+    most = np.where(z >= problem.high - slack, np.inf, most)
     bottom, top, worst = np.zeros(len(z)), np.zeros(len(z)), np.zeros(len(z))
     for hour in range(problem.hours):
         bottom, top = bottom + least[:, hour], top + most[:, hour]
         change = z[:, hour + 1] - z[:, hour] if hour + 1 < problem.hours else np.zeros(len(z))
-        held = np.abs(change) >= problem.ramp - 1e-13 * size[:, 0, 0]
+        held = np.abs(change) >= problem.ramp - slack[:, 0]
         held &= hour + 1 < problem.hours
         floor = np.where(held & (change <= 0), -np.inf, 0.0)
         ceiling = np.where(held & (change >= 0), np.inf, 0.0)
         worst = np.maximum(worst, np.maximum(floor - top, bottom - ceiling))
         bottom, top = np.clip(bottom, floor, ceiling), np.clip(top, floor, ceiling)
-    return worst / (problem.shortage + problem.excess_price + size[:, 0, 0])
+    return worst / np.maximum(problem.shortage + problem.excess_price + size[:, 0, 0], np.finfo(float).tiny)
 
 
 def feasible(problem: PowerScheduling, z: Any, within: float = 1e-9) -> bool:
