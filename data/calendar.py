@@ -40,8 +40,11 @@ def calendar_context(time: NDArray[np.datetime64], duration: float) -> tuple[NDA
 
 
 def with_calendar(trace: Trace) -> Trace:
-    """Return the trace with calendar features as its context, unless it has a context or is too short."""
+    """Return the trace with calendar features as its context, unless it has a context or is too short.
+
+    Exchange sessions get none: all start at the same hour, and their weeks have gaps.
+    """
     context, names = calendar_context(trace.time, trace.duration)
-    if trace.context_names or not names:
+    if trace.context_names or trace.sessions or not names:
         return trace
     return trace.replace(context=context, context_names=names, context_units=("",) * len(names))

@@ -89,14 +89,14 @@ def _frozen(values: ArrayLike, dtype: Any) -> NDArray[Any]:
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """A regular series of slots; immutable, and checked when it is made.
+    """A series of slots, regular or one per exchange session; immutable, and checked when it is made.
 
     Parameters
     ----------
     name : str
         Name as in the catalogue, with what was done to it appended.
     time : array of datetime64[ns], shape (T,)
-        Start of each slot, UTC, one slot apart.
+        Start of each slot, UTC, one slot apart (whole slots apart with ``sessions``).
     outcome : array of float64, shape (T, D)
         y_t, revealed after the decision for slot t. A 1-D array becomes D = 1.
     slot : float
@@ -111,7 +111,10 @@ class Trace:
         The readings of the outcome that reach an agent's history; the outcome itself unless a sensor
         lies. Only the fault of a sensor makes them differ. May hold no NaN either.
     outcome_low : float
-        Smallest outcome that makes sense (0 for loads, -inf for returns). Shifts clip to it.
+        Smallest outcome that makes sense (0 for loads, -1 for returns). Shifts clip to it.
+    sessions : bool
+        Whether slots may be skipped, as exchanges skip weekends and holidays. What counts slots (indices,
+        fractions, look-back, lags) then counts sessions.
     shifted : array of bool, shape (T,), optional
         Slots at which a shift is active.
     provenance : Provenance
@@ -150,6 +153,7 @@ class Trace:
     shifted: NDArray[np.bool_] = None  # type: ignore[assignment]
     provenance: Provenance = Provenance()
     requests: RequestLog | None = None
+    sessions: bool = False
 
     def __post_init__(self) -> None:
         def put(name: str, value: Any) -> None:
@@ -207,7 +211,8 @@ class Trace:
         if self.slot <= 0:
             raise TraceError(f"slot of trace {self.name!r} is {self.slot} s: give a positive length")
         steps = np.diff(self.time).astype("timedelta64[ns]").astype(np.int64)
-        wrong = steps != round(self.slot * 1e9)
+        length = round(self.slot * 1e9)
+        wrong = (steps <= 0) | (steps % length != 0) if self.sessions else steps != length
         if wrong.any():
             row = int(np.argmax(wrong))
             here, there = self.time[row], self.time[row + 1]
@@ -218,10 +223,13 @@ class Trace:
                 )
             elif steps[row] < 0:
                 what, fix = "unsorted", "sort by time"
+            elif self.sessions:
+                what, fix = "not whole slots apart", "give each session the same time of the day, such as 00:00"
             else:
                 what, fix = (
                     "not one slot apart",
-                    "fill the gap or split the trace; use UTC across clock changes",
+                    "fill the gap or split the trace; use UTC across clock changes; "
+                    "sessions=True is for exchanges, which skip days",
                 )
             raise TraceError(
                 f"time of trace {self.name!r} is {what} at row {row + 1} ({here} -> {there}, slot {self.slot} s): {fix}"
@@ -237,8 +245,8 @@ class Trace:
 
     @property
     def duration(self) -> float:
-        """Length in seconds."""
-        return len(self) * self.slot
+        """Length in seconds, from the start of the first slot to the end of the last."""
+        return float((self.time[-1] - self.time[0]) / np.timedelta64(1, "ns")) / 1e9 + self.slot
 
     def replace(self, note: str = "", **changes: Any) -> Trace:
         """Return a copy with ``changes``, and ``note`` appended to its history."""
@@ -249,6 +257,8 @@ class Trace:
 
     def index(self, place: float | int | str | np.datetime64) -> int:
         """Slot index of a place given as index (int), fraction of the trace (float) or time (ISO text).
+
+        A time between two slots stands for the later one.
 
         Raises
         ------
@@ -269,7 +279,9 @@ class Trace:
                 raise TraceError(f"place {place!r} in trace {self.name!r} is no ISO time: {error}") from None
             if np.isnat(stamp):
                 raise TraceError(f"place {place!r} in trace {self.name!r} is no time: give one such as 2026-01-31")
-            index = int(np.ceil((stamp - self.time[0]) / np.timedelta64(round(self.slot * 1e9), "ns")))
+            step = np.timedelta64(round(self.slot * 1e9), "ns")
+            inside = self.time[0] - step < stamp <= self.time[-1] + step
+            index = int(np.searchsorted(self.time, stamp)) if inside else -1
         if not 0 <= index <= len(self):
             raise TraceError(
                 f"place {place!r} is outside trace {self.name!r}, which has {len(self)} slots from "
@@ -317,13 +329,19 @@ class Trace:
         Raises
         ------
         TraceError
-            If ``slot`` is not a multiple of the present one, or longer than the trace.
+            If ``slot`` is not a multiple of the present one, or longer than the trace, or slots are sessions.
         """
         seconds = parse_duration(slot)
         step = round(seconds / self.slot)
         if step < 1 or round(step * self.slot * 1e9) != round(seconds * 1e9):
             raise TraceError(
                 f"slot: {slot!r} is not a multiple of {format_duration(self.slot)}, the slot of trace {self.name!r}"
+            )
+        if step > 1 and self.sessions:
+            raise TraceError(
+                f"slot: {slot!r} does not suit trace {self.name!r}: its slots are exchange sessions with closed days "
+                "between them, and returns do not add up; leave the slot out, or coarsen the prices before they "
+                "become returns"
             )
         count = len(self) // step
         if count < 1:

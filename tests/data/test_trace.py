@@ -204,6 +204,73 @@ def test_malformed_text_forms_are_errors(text: str, message: str) -> None:
         parse_spec(text)
 
 
+# ---------------------------------------------------------------------- sessions
+def closes(length: int = 12, **changes: Any) -> Trace:
+    """Weekdays from Thursday 2026-01-01 on."""
+    days = np.busday_offset("2026-01-01", np.arange(length))
+    fields: dict[str, Any] = {"slot": 86400.0, "time": days.astype("datetime64[ns]"), "sessions": True}
+    return make(length, **(fields | changes))
+
+
+def test_sessions_may_skip_days_and_count_as_slots() -> None:
+    trace = closes()
+    assert trace.duration == 16 * 86400  # Thursday to Friday two weeks later
+    assert trace.window(0.5).outcome[:, 0].tolist() == list(range(6, 12))
+    assert trace.window(2, 4).time.tolist() == closes().time[2:4].tolist()
+    before, after = trace.split(0.25)
+    assert (len(before), len(after), before.sessions, after.sessions) == (3, 9, True, True)
+    assert trace.replace("note").sessions
+    assert trace.coarsen("1d") is trace
+    assert with_calendar(closes(30)).context_names == ()
+    with pytest.raises(TraceError, match=r"not one slot apart at row 2 .* exchanges"):
+        closes(sessions=False)
+
+
+@given(st.integers(0, 40))
+def test_a_time_is_the_first_session_from_then_on(hours: int) -> None:
+    trace = closes()
+    stamp = trace.time[0] + np.timedelta64(hours * 8, "h")
+    index = trace.index(stamp)
+    assert trace.time[index] >= stamp
+    assert index == 0 or trace.time[index - 1] < stamp
+
+
+@pytest.mark.parametrize(
+    ("start", "stop", "rows"),
+    [
+        ("2026-01-03", "2026-01-06", [2]),  # a Saturday to a Tuesday
+        ("2026-01-02", "2026-01-05T00:00:01", [1, 2]),
+        ("2026-01-05", "2026-01-17", list(range(2, 12))),
+    ],
+)
+def test_sessions_are_cut_by_time(start: str, stop: str, rows: list[int]) -> None:
+    assert closes().window(start, stop).outcome[:, 0].tolist() == rows
+
+
+@pytest.mark.parametrize("place", ["2025-12-31", "2026-01-18", "2027-01-01"])
+def test_times_outside_the_sessions_are_errors(place: str) -> None:
+    with pytest.raises(TraceError, match="outside trace"):
+        closes().index(place)
+
+
+@pytest.mark.parametrize(
+    ("time", "message"),
+    [
+        (closes().time[::-1], "unsorted at row 1"),
+        (np.repeat(closes(6).time, 2), "duplicate at row 1"),
+        (closes().time + np.arange(12) * np.timedelta64(1, "h"), "not whole slots apart at row 1 .* same time of the"),
+    ],
+)
+def test_broken_sessions_are_named(time: Any, message: str) -> None:
+    with pytest.raises(TraceError, match=message):
+        closes(time=time)
+
+
+def test_sessions_are_not_added_up() -> None:
+    with pytest.raises(TraceError, match=r"exchange sessions .* returns do not add up"):
+        closes().coarsen("2d")
+
+
 places = st.none() | st.integers(0, 10**6) | st.floats(0, 1).filter(lambda x: "." in repr(x) or "e" in repr(x))
 
 

@@ -69,7 +69,7 @@ def make_trace(length: int = 120, columns: int = 2, low: float = 0.0, seed: int 
         **changes,
     }
     time = START + np.arange(length) * np.timedelta64(3600, "s")
-    return Trace("hourly", time, outcome, 3600.0, outcome_low=low, **values)
+    return Trace(**{"name": "hourly", "time": time, "outcome": outcome, "slot": 3600.0, "outcome_low": low, **values})
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -135,6 +135,23 @@ def test_onset_leaves_the_past_alone(text, onset):
     for ours, theirs in zip(arrays(shifted), arrays(trace), strict=True):
         assert np.array_equal(ours[:first], theirs[:first])
     assert shifted.shifted[first:].all()
+
+
+@pytest.mark.parametrize("text", [*EXAMPLES.values(), *WITH_ONSET])
+def test_sessions_of_an_exchange_are_shifted_by_count(text):
+    """What counts slots counts sessions: the same numbers come out, on the dates of the sessions."""
+    slots = make_trace(slot=86400.0, time=START + np.arange(120) * np.timedelta64(1, "D"))
+    days = np.busday_offset("2026-01-01", np.arange(120), weekmask="1111100").astype("datetime64[ns]")
+    sessions = slots.replace(time=days, sessions=True)
+    shift = parse_shift(text.replace("hours=5.0", "hours=48.0"))
+    if "trace" in shift.parameters():
+        shift = dataclasses.replace(shift, trace=slots.window(0, 90).replace(outcome=2 * slots.outcome[:90]))
+    one, two = (shift.apply(trace, np.random.default_rng(0)) for trace in (slots, sessions))
+    for name in ("outcome", "observed", "context", "shifted"):
+        assert np.array_equal(getattr(one, name), getattr(two, name))
+    if shift.name != "swap":
+        assert two.sessions
+        assert np.array_equal(two.time, days[: len(two)])
 
 
 @pytest.mark.parametrize("text", [*EXAMPLES.values(), *WITH_ONSET])
