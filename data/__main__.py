@@ -13,6 +13,7 @@ from rich.table import Table
 from .catalogue import PublicFile, catalogue, entry, public_files
 from .errors import ShiftgymError
 from .fetch import fetch, find, status
+from .mixtures import generated
 from .registry import trace_info
 from .trace import format_duration
 
@@ -31,6 +32,7 @@ def list_command(console: Console) -> int:
         table.add_row(info.name, slot, info.quantity, where, info.title)
     console.print(table)
     console.print("Each has a stand-in that needs no download: put synthetic- before its name.")
+    console.print(f"Generated, with a law that is known: {', '.join(generated())}", soft_wrap=True)
     return 0
 
 

@@ -62,14 +62,14 @@ class TraceInfo:
     ----------
     name, title : str
         The name to load it by, and what it is.
-    kind : {"requests", "series"}
-        Whether the source has one row per request or one row per slot.
+    kind : {"requests", "series", "generated"}
+        Whether the source has one row per request or one row per slot, or is a law that is drawn from.
     slot : float
         Length of a slot in seconds: the native one of a series, the default one of requests.
     quantity : str
         What is counted per slot.
     file : PublicFile or None
-        The file behind it; None for a stand-in or a trace of the user's own.
+        The file behind it; None for a stand-in, a generated trace or one of the user's own.
     columns : mapping of str to str
         Columns of the file, with units.
     span, licence, citation, notes : str
@@ -84,7 +84,7 @@ class TraceInfo:
 
     name: str
     title: str
-    kind: Literal["requests", "series"]
+    kind: Literal["requests", "series", "generated"]
     slot: float = 2.0
     quantity: str = "tokens"
     file: PublicFile | None = None

@@ -10,6 +10,7 @@ from pathlib import Path
 from .calendar import with_calendar
 from .catalogue import SYNTHETIC, TraceInfo, catalogue, entry, stand_in
 from .errors import TraceError, UnknownNameError
+from .mixtures import draw_trace, generated
 from .requests import RequestLog
 from .spec import FILE, Place, parse_file, parse_spec
 from .trace import Trace, parse_duration
@@ -24,8 +25,8 @@ _own: dict[str, Loader] = {}
 
 
 def list_traces() -> list[str]:
-    """Return the names that :func:`load_trace` knows: real traces, their stand-ins, registered ones."""
-    return [*catalogue(), *(SYNTHETIC + name for name in catalogue()), *_own]
+    """Return the names that :func:`load_trace` knows: real traces, their stand-ins, generated and registered ones."""
+    return [*catalogue(), *(SYNTHETIC + name for name in catalogue()), *generated(), *_own]
 
 
 def trace_info(name: str) -> TraceInfo:
@@ -38,6 +39,8 @@ def trace_info(name: str) -> TraceInfo:
     """
     if name in _own:
         return TraceInfo(name, title="Registered by the user", kind="series")
+    if name in generated():
+        return generated()[name]
     real = name.removeprefix(SYNTHETIC)
     if real not in catalogue():
         raise UnknownNameError("trace", name, list_traces())
@@ -69,7 +72,7 @@ def register_trace(name: str, loader: Loader) -> None:
     """
     if not re.fullmatch(r"[\w.+-]+", name):
         raise TraceError(f"trace name {name!r}: use letters, digits, '-', '_', '.' and '+' only")
-    if name.removeprefix(SYNTHETIC) in catalogue():
+    if name.removeprefix(SYNTHETIC) in {**catalogue(), **generated()}:
         raise TraceError(f"trace name {name!r} is taken by the catalogue: choose another")
     _own[name] = functools.cache(loader)
 
@@ -146,6 +149,8 @@ def load_trace(spec: str, *, slot: str | float | None = None, window: tuple[Plac
 
 
 def _slots(name: str, slot: float | None) -> Trace:
+    if name in generated():  # independent draws have no calendar
+        return _drawn(name) if slot is None else _drawn(name).coarsen(slot)
     info = catalogue().get(name.removeprefix(SYNTHETIC))
     if info is None or not info.streamed:
         return _aggregated(_source(name), slot)
@@ -173,6 +178,8 @@ def _source(name: str) -> Trace | RequestLog:
     info = trace_info(name)
     if info.streamed:
         raise TraceError(f"trace {name!r} is too large to keep request by request: load its slots with load_trace")
+    if info.kind == "generated":
+        return _drawn(name)
     if info.synthetic:
         return _generated(name.removeprefix(SYNTHETIC))
     path = _located(name)
@@ -219,6 +226,11 @@ def _read_file(name: str, mtime: int) -> RequestLog:
         unit=options.get("unit"),
         sort=options.get("sort", "false") == "true",
     )
+
+
+@functools.lru_cache(maxsize=8)
+def _drawn(name: str) -> Trace:
+    return draw_trace(name)
 
 
 @functools.lru_cache(maxsize=32)

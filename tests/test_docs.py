@@ -193,10 +193,11 @@ def test_the_readme_lists_all_there_is() -> None:
     code = (
         "import json, gymnasium, shiftgym, shiftgym.agents, shiftgym.data, shiftgym.envs\n"
         "from shiftgym.data.catalogue import catalogue\n"
+        "from shiftgym.data.mixtures import generated\n"
         "from shiftgym.evaluation.scenario import list_suites\n"
         "print(json.dumps({'Environments': [n for n in gymnasium.registry if n.startswith('shiftgym/')],\n"
         "  'Agents': shiftgym.agents.list_agents(), 'Shifts': shiftgym.envs.list_shifts(),\n"
-        "  'Real traces': list(catalogue()), 'Suites': list_suites()}))"
+        "  'Real traces': list(catalogue()), 'Generated traces': list(generated()), 'Suites': list_suites()}))"
     )  # in a process of its own: other tests register things
     there_is = json.loads(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout)
     table = dict(re.findall(r"^\| (\w[\w ]*) \| (.*) \|$", (ROOT / "README.md").read_text(), re.MULTILINE))
