@@ -26,10 +26,19 @@ def __dir__() -> list[str]:
     return sorted([*globals(), *_ROOMS])
 
 
-# pytest imports this file a second time, as the package around the tests; once is enough
-if "shiftgym/Provisioning-v0" not in gymnasium.registry:
-    gymnasium.register(
-        id="shiftgym/Provisioning-v0",
-        entry_point="shiftgym.envs.provisioning:ProvisioningEnv",
-        vector_entry_point="shiftgym.envs.provisioning:ProvisioningVectorEnv",
-    )
+_ENVIRONMENTS = {
+    "Provisioning": "provisioning",
+    "PowerScheduling": "power",
+    "Portfolio": "portfolio",
+    "ProductAllocation": "allocation",
+    "Inventory": "inventory",
+}
+
+for _name, _module in _ENVIRONMENTS.items():
+    # pytest imports this file a second time, as the package around the tests; once is enough
+    if f"shiftgym/{_name}-v0" not in gymnasium.registry:
+        gymnasium.register(
+            id=f"shiftgym/{_name}-v0",
+            entry_point=f"shiftgym.envs.{_module}:{_name}Env",
+            vector_entry_point=f"shiftgym.envs.{_module}:{_name}VectorEnv",
+        )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..envs.task import Floats, Observations
-from .learner import Learner
+from .learner import Learner, mean_cost
 
 
 @dataclass(kw_only=True, eq=False)
@@ -37,10 +37,9 @@ class Bandit(Learner):
         low, high = self.problem_.box(raw)
         return low + (high - low) * torch.sigmoid(super().link(raw))
 
-    def loss(self, output: Tensor, outcomes: Tensor) -> Tensor:
+    def loss(self, output: Tensor, outcomes: Tensor, state: Tensor | None) -> Tensor:
         """Mean cost of the decisions."""
-        cost: Tensor = self.problem_.cost(outcomes, output.double()).mean()
-        return cost
+        return mean_cost(self.problem_, output, outcomes, state)
 
     def _act(self, observations: Observations) -> Floats:
         return self.predict(observations)

@@ -41,7 +41,7 @@ class Agent(ABC):
     name : str
         The name it is registered under.
     clairvoyant : bool
-        True for the oracle alone: its ``act`` receives the outcomes to come instead of observations.
+        True for the oracle alone: its ``act`` receives the outcomes to come, and the state, instead of observations.
     problem_ : DecisionProblem
         The problem it was fitted for.
     layout_ : Layout
@@ -86,7 +86,8 @@ class Agent(ABC):
             raise ShiftgymError(f"agent {self.name!r} is not fitted: call fit(env) first")
         # wrappers and callers hand over float64 and lists, networks take float32; outcomes keep their precision
         observations = np.asarray(observations, np.float64 if self.clairvoyant else np.float32)
-        width = self.problem_.outcome_dim if self.clairvoyant else self.layout_.size
+        foresight = self.problem_.outcome_dim + self.layout_.previous
+        width = foresight if self.clairvoyant else self.layout_.size
         shape = observations.shape
         if len(shape) != 2 or shape[1] != width:
             raise ShiftgymError(f"observations have shape {shape}; agent {self.name!r} takes (batch, {width})")
@@ -163,7 +164,10 @@ class ScenarioAgent(Agent):
         """Scenarios (B, M, D) of the outcomes after the observations (B, size)."""
 
     def _act(self, observations: Observations) -> Floats:
-        decisions: Floats = self.problem_.solve(self.scenarios(observations))
+        scenarios, state = self.scenarios(observations), self.layout_.state(observations)
+        if state is not None:
+            scenarios = self.problem_.given(scenarios, state.astype(np.float64))
+        decisions: Floats = self.problem_.solve(scenarios)
         return decisions
 
 

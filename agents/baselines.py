@@ -20,7 +20,9 @@ class Oracle(Agent):
         pass
 
     def _act(self, observations: Observations) -> Floats:
-        decisions: Floats = self.problem_.perfect(observations)
+        outcomes = self.problem_.outcome_dim
+        state = observations[:, outcomes:] if self.layout_.previous else None
+        decisions: Floats = self.problem_.perfect(observations[:, :outcomes], state)
         return decisions
 
 
@@ -83,6 +85,8 @@ class SampleAverage(ScenarioAgent):
         return np.broadcast_to(self.outcomes_, (len(observations), *self.outcomes_.shape))
 
     def _act(self, observations: Observations) -> Floats:
+        if self.layout_.previous:  # the best decision depends on the state
+            return super()._act(observations)
         return np.repeat(self.decision_[None], len(observations), axis=0)
 
     def state(self) -> State:

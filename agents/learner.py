@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..data.errors import ShiftgymError
 from ..envs.task import Floats, Observations, Task
+from ..solvers import DecisionProblem
 from ..solvers.layer import decide
 from .base import Agent, ScenarioAgent, State
 from .networks import make_network
@@ -27,8 +28,9 @@ class Learner(Agent):
 
     Parameters
     ----------
-    network : {"lstm", "mlp"}
-        The stacked LSTM of 3D-Learning, or fully connected layers.
+    network : {"auto", "lstm", "mlp"}
+        The stacked LSTM of 3D-Learning, or fully connected layers; by itself the LSTM for the history of a single
+        series, and fully connected layers where a decision has many outcomes, as day-ahead tasks do.
     hidden : tuple of int
         Widths of the hidden layers.
     epochs, batch_size, learning_rate
@@ -37,7 +39,7 @@ class Learner(Agent):
         Share of the training trace, at its end, that chooses the epoch; 0 keeps the last epoch.
     """
 
-    network: str = "lstm"
+    network: str = "auto"
     hidden: tuple[int, ...] = (128, 64)
     epochs: int = 30
     batch_size: int = 64
@@ -63,8 +65,11 @@ class Learner(Agent):
         """Output level and scale (outputs,) that an untrained network should have, from the training outcomes."""
 
     @abstractmethod
-    def loss(self, output: Tensor, outcomes: Tensor) -> Tensor:
-        """Loss (scalar) of the network's output (B, outputs) for outcomes (B, D), to be minimised."""
+    def loss(self, output: Tensor, outcomes: Tensor, state: Tensor | None) -> Tensor:
+        """Loss (scalar) of the network's output (B, outputs), to be minimised.
+
+        For outcomes (B, D) and, where the problem is stateful, the states (B, S) that the decisions start from.
+        """
 
     # ------------------------------------------------------------------ fitting
     def _fit(self, task: Task, progress: bool, device: str) -> None:
@@ -96,17 +101,21 @@ class Learner(Agent):
         for _ in track(range(self.epochs), description=f"fit {self.name}", disable=not progress):
             for batch in torch.randperm(len(x), generator=order).to(x.device).split(self.batch_size):  # type: ignore[no-untyped-call]
                 optimiser.zero_grad()
-                self.loss(self.output(x[batch]), y[batch]).backward()  # type: ignore[no-untyped-call]
+                self._loss(x[batch], y[batch]).backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
             if len(x_held):
                 with torch.no_grad():
-                    held = float(self.loss(self.output(x_held), y_held))
+                    held = float(self._loss(x_held, y_held))
                 self.history_.append(held)
                 if held < best:
                     best = held
                     best_weights = {key: value.clone() for key, value in self.network_.state_dict().items()}
         if best_weights is not None:
             self.network_.load_state_dict(best_weights)
+
+    def _loss(self, observations: Tensor, outcomes: Tensor) -> Tensor:
+        state = self.layout_.state(observations)
+        return self.loss(self.output(observations), outcomes, None if state is None else state.double())
 
     def output(self, observations: Tensor) -> Tensor:
         """The network's output (B, outputs) in the units of the problem."""
@@ -165,11 +174,15 @@ class PointForecaster(Learner, ScenarioAgent):
         """The forecast as the only scenario."""
         return self.predict(observations)[:, None]
 
-    def decide(self, forecast: Tensor) -> Tensor:
-        """Differentiable decisions (B, d) for forecasts (B, D)."""
-        return decide(self.problem_, forecast[:, None])
+    def decision_loss(self, forecast: Tensor, outcomes: Tensor, state: Tensor | None) -> Tensor:
+        """Mean cost of the decisions that the forecasts (B, D) lead to: the objective of decision-focused training."""
+        scenarios = forecast[:, None]
+        if state is not None:
+            scenarios = self.problem_.given(scenarios, state)
+        return mean_cost(self.problem_, decide(self.problem_, scenarios), outcomes, state)
 
-    def decision_loss(self, decisions: Any, outcomes: Tensor) -> Tensor:
-        """Mean cost of decisions, the objective of decision-focused training."""
-        cost: Tensor = self.problem_.cost(outcomes, decisions.double()).mean()
-        return cost
+
+def mean_cost(problem: DecisionProblem, decisions: Any, outcomes: Tensor, state: Tensor | None) -> Tensor:
+    """Mean cost of decisions (B, d), with its gradient."""
+    cost: Tensor = problem.cost(outcomes, decisions.double(), state).mean()
+    return cost

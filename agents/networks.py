@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..data.errors import UnknownNameError
 from ..envs.task import Layout
 
-NETWORKS = ("lstm", "mlp")
+NETWORKS = ("auto", "lstm", "mlp")
 
 
 class Network(nn.Module):
@@ -87,14 +87,16 @@ class MLP(Network):
 
 
 def make_network(name: str, layout: Layout, outputs: int, observations: Tensor, hidden: Sequence[int]) -> Network:
-    """Build a network by name.
+    """Build a network by name; "auto" is an LSTM for the history of a single series and an MLP otherwise.
 
     Raises
     ------
     UnknownNameError
-        For another name than "lstm" or "mlp".
+        For a name that is not in :data:`NETWORKS`.
     """
     if name not in NETWORKS:
         raise UnknownNameError("network", name, NETWORKS)
+    if name == "auto":
+        name = "lstm" if layout.columns == 1 and layout.lookback > 1 else "mlp"
     kind = StackedLSTM if name == "lstm" else MLP
     return kind(layout, outputs, observations, hidden)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..data.errors import ShiftgymError, TraceError, UnknownNameError
-from ..data.trace import Trace, format_duration
+from ..data.trace import Trace
 from ..solvers.provisioning import Provisioning
 from .replay import ReplayEnv
 from .shifts import Shift
-from .task import Layout, Points, Task, check_count
+from .task import Layout, Points, Task, check_constants, check_count
 from .vector import ReplayVectorEnv
 
 
@@ -44,6 +43,8 @@ class ProvisioningTask(Task):
         Constants of :class:`~shiftgym.solvers.provisioning.Provisioning`.
     """
 
+    axes = ("slot", "share of capacity")
+
     def __init__(
         self,
         trace: str | Trace = "synthetic-azure-2023-conv",
@@ -63,11 +64,7 @@ class ProvisioningTask(Task):
             raise ShiftgymError(f"episode_slots is {episode_slots}: give a multiple of horizon={horizon}, or None")
         if capacity is not None and not (np.isfinite(capacity) and capacity > 0):
             raise ShiftgymError(f"capacity is {capacity}: give a positive workload per slot")
-        constants = set(inspect.signature(Provisioning).parameters) - {"horizon"}
-        for name in problem:
-            if name not in constants:
-                known = {*inspect.signature(type(self)).parameters, *constants} - {"problem"}
-                raise UnknownNameError("keyword of the environment", name, known)
+        check_constants(type(self), Provisioning, problem, own=("horizon",))
         self.horizon, self.capacity, self._constants = horizon, capacity, problem
         self._context, self._units = context, units
         if units not in ("same", "any"):
@@ -79,20 +76,7 @@ class ProvisioningTask(Task):
         for trace in (self.source, self.reference):
             if trace.outcome.shape[1] != 1 or trace.outcome_low < 0:
                 raise TraceError(f"trace {trace.name!r} is no workload: it needs one outcome that is never negative")
-        if self.source.slot != self.reference.slot:
-            lengths = [format_duration(trace.slot) for trace in (self.source, self.reference)]
-            raise TraceError(
-                f"trace {self.source.name!r} has slots of {lengths[0]}, but the reference (the training trace) "
-                f"{self.reference.name!r} has slots of {lengths[1]}, so their workloads per slot do not compare: load "
-                f"both with the same slot, such as NAME@{format_duration(max(self.source.slot, self.reference.slot))}"
-            )
-        units = [trace.outcome_units[0] for trace in (self.source, self.reference)]
-        if units[0] != units[1] and self._units == "same":
-            raise TraceError(
-                f"trace {self.source.name!r} counts {units[0]!r}, but the reference (the training trace) "
-                f"{self.reference.name!r} counts {units[1]!r}, so their workloads do not compare: load traces of one "
-                "unit, or say units='any' if they are close enough"
-            )
+        self._check_comparable(self._units == "same", ", or say units='any' if they are close enough")
         if self.capacity is None:
             self.capacity = float(self.reference.outcome.max())
         if self.capacity <= 0:
@@ -108,17 +92,6 @@ class ProvisioningTask(Task):
             naive=(self.lookback - 1,) * self.horizon,
         )
 
-    def _find_columns(self, trace: Trace) -> list[int]:
-        """Places of the observed context columns in a trace, which an agent fitted on the reference expects."""
-        for name in self._names:
-            if name not in trace.context_names:
-                raise TraceError(
-                    f"context: trace {trace.name!r} has no column {name!r} (it has {list(trace.context_names)}), "
-                    f"which the reference {self.reference.name!r} or the keyword asks for: name the columns that "
-                    "both have, or context=[] for none"
-                )
-        return [trace.context_names.index(name) for name in self._names]
-
     def _points(self, trace: Trace) -> Points:
         count = len(trace) - self.lookback - self.horizon + 1
         if count < 1:
@@ -131,7 +104,7 @@ class ProvisioningTask(Task):
         assert trace.shifted is not None
         workload = trace.outcome[:, 0] / self.capacity
         decided = slice(self.lookback, None)
-        context = trace.context[decided][:, self._find_columns(trace)]
+        context = self._context_of(trace, self._names)[decided]
         shifted = np.lib.stride_tricks.sliding_window_view(trace.shifted[decided], self.horizon).any(-1)
         time = trace.time[decided].astype(np.int64) / 1e9
 

@@ -20,6 +20,8 @@ class Trail:
     ----------
     title : str
         What is replayed.
+    axes : tuple of str
+        Labels of the slots and of the values.
     outcomes, decisions, oracles : list of arrays
         One entry per step.
     cost, oracle_cost, violations : float
@@ -27,6 +29,7 @@ class Trail:
     """
 
     title: str
+    axes: tuple[str, str]
     outcomes: list[NDArray[np.float64]] = field(default_factory=list)
     decisions: list[NDArray[np.float64]] = field(default_factory=list)
     oracles: list[NDArray[np.float64]] = field(default_factory=list)
@@ -34,11 +37,10 @@ class Trail:
     oracle_cost: float = 0.0
     violations: int = 0
 
-    def add(self, outcome: Any, decision: Any, oracle: Any, info: dict[str, Any]) -> None:
-        """Append one step."""
-        self.outcomes.append(np.atleast_1d(outcome))
-        self.decisions.append(np.atleast_1d(decision))
-        self.oracles.append(np.atleast_1d(oracle))
+    def add(self, shown: tuple[Any, Any, Any], info: dict[str, Any]) -> None:
+        """Append one step: outcome, decision and oracle, one value per slot, and its info."""
+        for series, values in zip((self.outcomes, self.decisions, self.oracles), shown, strict=True):
+            series.append(values)
         self.cost += float(info["cost"])
         self.oracle_cost += float(info["oracle_cost"])
         self.violations += int(info["violation"] > 0)
@@ -58,10 +60,11 @@ class Trail:
 def render_text(trail: Trail) -> str:
     """Three sparklines on one scale, and the sums of the episode."""
     lines = trail.lines()
-    top = max((values.max() for values in lines.values() if len(values)), default=0.0)
+    every = np.concatenate([np.zeros(1), *lines.values()])
+    low, height = every.min(), np.ptp(every) or 1.0
     rows = [trail.title]
     for label, values in lines.items():
-        levels = np.clip((values / (top or 1.0) * (len(_BLOCKS) - 1)).round().astype(int), 0, len(_BLOCKS) - 1)
+        levels = ((values - low) / height * (len(_BLOCKS) - 1)).round().astype(int)
         rows.append(f"{label:>9} {''.join(_BLOCKS[level] for level in levels)}")
     return "\n".join([*rows, trail.summary()]) + "\n"
 
@@ -81,7 +84,7 @@ def render_array(trail: Trail) -> NDArray[np.uint8]:
     }
     for label, values in trail.lines().items():
         axes.step(np.arange(len(values)), values, where="post", label=label, **styles[label])
-    axes.set(title=f"{trail.title}\n{trail.summary()}", xlabel="slot", ylabel="share of capacity")
+    axes.set(title=f"{trail.title}\n{trail.summary()}", xlabel=trail.axes[0], ylabel=trail.axes[1])
     axes.legend(loc="upper left", ncols=3, frameon=False)
     canvas.draw()  # type: ignore[no-untyped-call]
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]

@@ -60,7 +60,7 @@ class ReplayEnv(gymnasium.Env[Observations, Any]):
     task terminates an episode, the end of the window or of the data truncates it.
 
     ``info`` has the same flat keys in ``reset`` and ``step``: cost, oracle_cost, regret, violation,
-    violation_<family>, step_time, shifted.
+    violation_<family>, the problem's measures, step_time, shifted.
     """
 
     metadata: dict[str, Any] = {"render_modes": RENDER_MODES, "render_fps": 4}  # noqa: RUF012 (Gymnasium's form)
@@ -77,9 +77,11 @@ class ReplayEnv(gymnasium.Env[Observations, Any]):
         self._families = [(f"violation_{family}", family) for family in problem.families]
         self._point = self._stop = self._steps = 0
         self._over = True
-        self._trail = Trail(self.task.title)
+        self._trail = Trail(self.task.title, self.task.axes)
         self._horizon = self.task.episode_steps
-        self._previous: Any = np.nan if self._scalar else np.full(self._shape, np.nan)
+        self._nothing: Any = np.nan if self._scalar else np.full(problem.state_dim, np.nan)
+        self._previous: Any = self._nothing
+        self._measures = problem.measures
         self._last: tuple[Any, Any, Any] = (np.nan, np.nan, np.nan)
 
     def reset(
@@ -99,13 +101,14 @@ class ReplayEnv(gymnasium.Env[Observations, Any]):
             point = 0 if seed is not None or self._point >= len(task) else self._point
         self._point, self._steps, self._over = point, 0, False
         if self.render_mode is not None:
-            self._trail = Trail(task.title)
+            self._trail = Trail(task.title, task.axes)
         self._stop = len(task)
         if "length" in options:
             self._stop = min(self._stop, point + Windows.check_length(options["length"]) * task.points.stride)
-        self._previous = np.nan if self._scalar else np.full(self._shape, np.nan)
+        self._previous = self._nothing
         info = {"cost": 0.0, "oracle_cost": 0.0, "regret": 0.0, "violation": 0.0}
         info.update((key, 0.0) for key, _ in self._families)
+        info.update((key, 0.0) for key in self._measures)
         info["step_time"] = task.points.time.item(point)
         info["shifted"] = task.points.shifted.item(point)
         return task.observe(point, self._previous), info
@@ -142,9 +145,12 @@ class ReplayEnv(gymnasium.Env[Observations, Any]):
             info[key] = magnitude = float(magnitudes[family])
             if magnitude > 0.0:
                 info["violation"] = 1.0
+        if self._measures:
+            info.update((key, float(value)) for key, value in problem.measure(outcome, decision, previous).items())
         info["step_time"] = points.time.item(point)
         info["shifted"] = points.shifted.item(point)
-        self._previous = decision
+        if problem.stateful:
+            self._previous = problem.carry(outcome, decision, previous)
         self._last = outcome, decision, oracle
         self._point = point + points.stride
         self._steps += 1
@@ -152,7 +158,7 @@ class ReplayEnv(gymnasium.Env[Observations, Any]):
         truncated = not terminated and self._point >= self._stop
         self._over = terminated or truncated
         if self.render_mode is not None:
-            self._trail.add(outcome, decision, oracle, info)
+            self._trail.add(task.drawn(*map(np.atleast_1d, self._last)), info)
         return task.observe(self._point, self._previous), -cost, terminated, truncated, info
 
     @property
@@ -170,9 +176,13 @@ class ReplayEnv(gymnasium.Env[Observations, Any]):
         """The perfect-information decision (d,) of the last step."""
         return np.atleast_1d(self._last[2])
 
-    def upcoming_outcomes(self) -> Floats:
-        """The outcome (1, D) that the next decision will be judged by: for clairvoyant agents only."""
-        return np.array(self.task.points.outcomes[self._point][None])
+    def foresight(self) -> Floats:
+        """The outcome that the next decision will be judged by and the state it starts from: (1, D + S).
+
+        For clairvoyant agents only; S is 0 unless the problem is stateful.
+        """
+        point = np.array([min(self._point, len(self.task) - 1)])
+        return self.task.foresee(point, np.reshape(self._previous, (1, -1)))
 
     def render(self) -> Any:
         """Draw the episode so far: an RGB array, or text with ``render_mode="ansi"``."""

@@ -5,6 +5,7 @@ The single and the vector environment step through the same :class:`Task`, so wh
 
 from __future__ import annotations
 
+import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -17,8 +18,8 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from ..data import load_trace
-from ..data.errors import ShiftgymError, TraceError
-from ..data.trace import Trace, to_stamp
+from ..data.errors import ShiftgymError, TraceError, UnknownNameError
+from ..data.trace import Trace, format_duration, to_stamp
 from ..solvers.base import DecisionProblem
 from .shifts import Shift, ShiftReport, parse_shift, report_shift
 
@@ -44,6 +45,21 @@ def check_count(name: str, value: Any, low: int = 1) -> int:
     return int(value)
 
 
+def check_constants(task: type, problem: type, given: Mapping[str, Any], own: tuple[str, ...] = ()) -> None:
+    """Raise unless every keyword that the task hands on is one of the problem's that the task does not set itself.
+
+    Raises
+    ------
+    UnknownNameError
+        For another keyword; the message lists those of the environment.
+    """
+    constants = set(inspect.signature(problem).parameters) - set(own)
+    for name in given:
+        if name not in constants:
+            known = {*inspect.signature(task).parameters, *constants} - {"problem"}
+            raise UnknownNameError("keyword of the environment", name, known)
+
+
 def _loaded(name: str, trace: Any) -> Trace:
     if isinstance(trace, str):
         return load_trace(trace)
@@ -54,7 +70,7 @@ def _loaded(name: str, trace: Any) -> Trace:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where things are in a flat observation: history (oldest first), context, previous decision.
+    """Where things are in a flat observation: history (oldest first), context, state.
 
     Attributes
     ----------
@@ -63,7 +79,7 @@ class Layout:
     context : int
         Number of features known before the decision.
     previous : int
-        Width of the previous decision; 0 unless the problem is stateful.
+        Width of the state that the step before handed on; 0 unless the problem is stateful.
     naive : tuple of int
         Places in an observation whose values are the persistence forecast of the D outcomes.
     """
@@ -87,6 +103,10 @@ class Layout:
     def persistence(self, observations: Any) -> Any:
         """The forecast (..., D) that repeats what was seen last, in the problem's units."""
         return observations[..., list(self.naive)]
+
+    def state(self, observations: Any) -> Any:
+        """The state (..., previous) that the step before handed on; None where the problem has none."""
+        return observations[..., self.size - self.previous :] if self.previous else None
 
     def rest(self, observations: Any) -> Any:
         """Everything after the history, (..., context + previous)."""
@@ -142,6 +162,8 @@ class Task(ABC):
     problem: DecisionProblem
     #: Steps after which an episode terminates; None when only the data ends it.
     episode_steps: int | None = None
+    #: What the picture of a replay shows: axis of the slots, axis of the values.
+    axes: tuple[str, str] = ("slot", "outcome")
 
     def __init__(
         self,
@@ -164,6 +186,39 @@ class Task(ABC):
     @abstractmethod
     def _points(self, trace: Trace) -> Points:
         """Cut a trace into decision points."""
+
+    def drawn(self, outcome: Floats, decision: Floats, oracle: Floats) -> tuple[Floats, Floats, Floats]:
+        """What the picture of a replay shows of one step: outcome, decision and oracle, one value per slot."""
+        return outcome, decision, oracle
+
+    def _check_comparable(self, units: bool = True, way_out: str = "") -> None:
+        """Raise unless trace and reference have slots of one length and, where asked for, count the same thing."""
+        if self.source.slot != self.reference.slot:
+            lengths = [format_duration(trace.slot) for trace in (self.source, self.reference)]
+            raise TraceError(
+                f"trace {self.source.name!r} has slots of {lengths[0]}, but the reference (the training trace) "
+                f"{self.reference.name!r} has slots of {lengths[1]}, so their outcomes do not compare: load "
+                f"both with the same slot, such as NAME@{format_duration(max(self.source.slot, self.reference.slot))}"
+            )
+        counted = [trace.outcome_units[0] for trace in (self.source, self.reference)]
+        if units and counted[0] != counted[1]:
+            raise TraceError(
+                f"trace {self.source.name!r} counts {counted[0]!r}, but the reference (the training trace) "
+                f"{self.reference.name!r} counts {counted[1]!r}, so their outcomes do not compare: load traces of "
+                f"one unit{way_out}"
+            )
+
+    def _context_of(self, trace: Trace, names: tuple[str, ...]) -> Floats:
+        """Context columns (T, C) of a trace by name, which an agent fitted on the reference expects."""
+        for name in names:
+            if name not in trace.context_names:
+                raise TraceError(
+                    f"context: trace {trace.name!r} has no column {name!r} (it has {list(trace.context_names)}), "
+                    f"which the reference {self.reference.name!r} or the keyword asks for: name the columns that "
+                    "both have, or context=[] for none"
+                )
+        chosen: Floats = trace.context[:, [trace.context_names.index(name) for name in names]]
+        return chosen
 
     def set_shift(self, shift: str | Mapping[str, Any] | Shift | None, seed: int = 0) -> None:
         """Replay the source under another shift from now on."""
@@ -215,16 +270,22 @@ class Task(ABC):
             parts.append(np.nan_to_num(np.atleast_1d(previous)).astype(np.float32))
         return np.concatenate(parts, axis=-1)
 
+    def foresee(self, points: Indices, previous: Floats) -> Floats:
+        """What a clairvoyant agent sees instead of observations: outcomes (n, D), then the state of a stateful task."""
+        outcomes = self.points.outcomes[points]
+        return np.concatenate((outcomes, previous), axis=1) if self.layout.previous else np.array(outcomes)
+
     def dataset(self) -> tuple[Observations, Floats]:
         """Every decision point as a sample: observations (K, size) and outcomes (K, D).
 
-        The previous decision, where it is part of the observation, is the perfect one of the previous point.
+        The state, where it is part of the observation, is what the perfect decision of the point before hands on.
         """
         points = np.arange(len(self))
         previous = None
         if self.layout.previous:
-            before = self.problem.perfect(self.points.outcomes)
-            previous = np.concatenate((np.full_like(before[:1], np.nan), before[:-1]))
+            outcomes = self.points.outcomes
+            after = self.problem.carry(outcomes, self.problem.perfect(outcomes))
+            previous = np.concatenate((np.full_like(after[:1], np.nan), after[:-1]))
         return self.observe(points, previous), np.array(self.points.outcomes)
 
     def find_point(self, start: Any) -> int:

@@ -67,8 +67,8 @@ class ReplayVectorEnv(VectorEnv[Observations, Any, Any]):
         self._end: Indices = np.full(num_envs, _NEVER)
         self._done: Bools = np.zeros(num_envs, bool)
         self._calm = 0
-        self._trail = Trail(self.task.title)
-        self._previous: Floats = np.full(self._shape, np.nan)
+        self._trail = Trail(self.task.title, self.task.axes)
+        self._previous: Floats = np.full((num_envs, problem.state_dim), np.nan)
         self._generators: list[np.random.Generator | None] = [None] * num_envs
         self.last_outcome: Floats = np.full((num_envs, problem.outcome_dim), np.nan)
         self.last_decision: Floats = np.full(self._shape, np.nan)
@@ -141,7 +141,7 @@ class ReplayVectorEnv(VectorEnv[Observations, Any, Any]):
         self._done = self._done & ~mask
         self._previous = np.where(mask[:, None], np.nan, self._previous)
         if mask[0] and self.render_mode is not None:
-            self._trail = Trail(task.title)
+            self._trail = Trail(task.title, task.axes)
         self._measure_calm()
 
     def _observe(self) -> Observations:
@@ -179,7 +179,8 @@ class ReplayVectorEnv(VectorEnv[Observations, Any, Any]):
         terminated, truncated = self._ends()
         if self.render_mode is not None and not (restart and waking[0]):
             first = {key: values[0] for key, values in info.items()}
-            self._trail.add(self.last_outcome[0], self.last_decision[0], self.last_oracle[0], first)
+            shown = self.task.drawn(self.last_outcome[0], self.last_decision[0], self.last_oracle[0])
+            self._trail.add(shown, first)
         observations = self._observe()
         info = _with_masks(info, self.num_envs)
         if self._calm <= 0 and self.autoreset_mode is AutoresetMode.SAME_STEP and self._done.any():
@@ -222,10 +223,13 @@ class ReplayVectorEnv(VectorEnv[Observations, Any, Any]):
         info["violation"] = (broken > 0).astype(np.float64)
         for key, family in self._families:
             info[key] = magnitudes[family]
+        if problem.measures:
+            info.update(problem.measure(outcome, decision, self._previous))
         info["step_time"], info["shifted"] = points.time[point], points.shifted[point]
         self.last_outcome, self.last_decision = outcome, decision
         self._last_point, self._last_oracle = point, oracle
-        self._previous = decision.copy() if problem.stateful else self._previous
+        if problem.stateful:
+            self._previous = np.array(problem.carry(outcome, decision, self._previous))
         return info, cost
 
     def _restart_now(self, final: Observations, info: dict[str, Any]) -> tuple[Observations, dict[str, Any]]:
@@ -246,7 +250,8 @@ class ReplayVectorEnv(VectorEnv[Observations, Any, Any]):
 
     def _blank_info(self, mask: Bools) -> dict[str, Any]:
         """The info of a reset: nothing has happened yet in the rows of ``mask``; zeros elsewhere."""
-        keys = ["cost", "oracle_cost", "regret", "violation", *(key for key, _ in self._families)]
+        families = [key for key, _ in self._families]
+        keys = ["cost", "oracle_cost", "regret", "violation", *families, *self.task.problem.measures]
         info: dict[str, Any] = {key: np.zeros(self.num_envs) for key in keys}
         points = self.task.points
         info["step_time"] = np.where(mask, points.time[self._point], 0.0)
@@ -260,10 +265,12 @@ class ReplayVectorEnv(VectorEnv[Observations, Any, Any]):
         oracle = self._last_oracle
         return self.task.oracle_decisions[self._last_point] if oracle is None else oracle
 
-    def upcoming_outcomes(self) -> Floats:
-        """The outcomes (n, D) that the next decisions will be judged by: for clairvoyant agents only."""
-        last = len(self.task) - 1
-        return np.array(self.task.points.outcomes[np.minimum(self._point, last)])
+    def foresight(self) -> Floats:
+        """The outcomes that the next decisions will be judged by and the states they start from: (n, D + S).
+
+        For clairvoyant agents only; S is 0 unless the problem is stateful.
+        """
+        return self.task.foresee(np.minimum(self._point, len(self.task) - 1), self._previous)
 
     def render(self) -> Any:
         """Draw row 0: an RGB array, or text with ``render_mode="ansi"``; a tuple of one, as Gymnasium asks."""

@@ -192,7 +192,7 @@ def rollout(agent: Agent, bench: TestBench) -> Rollout:
     observations, _ = env.reset(seed=0, options={"start": bench.starts})
     records: list[dict[str, NDArray[Any]]] = []
     for _ in range(bench.steps):
-        seen: Any = env.upcoming_outcomes() if agent.clairvoyant else observations
+        seen: Any = env.foresight() if agent.clairvoyant else observations
         observations, _, _, _, info = env.step(agent.act(seen))
         record = {key: np.array(values) for key, values in info.items() if not key.startswith("_")}
         record |= {

@@ -61,7 +61,11 @@ class DecisionProblem(ABC):
     units : dict of str to str
         Unit of the magnitude of each family.
     stateful : bool
-        Whether the cost depends on the previous decision.
+        Whether the cost depends on what was done before: on the state that :meth:`carry` hands on.
+    state_dim : int
+        Width S of that state; the previous decision unless a problem says otherwise.
+    measures : tuple of str
+        What :meth:`measure` reports of a step besides its cost.
     """
 
     outcome_dim: int
@@ -74,8 +78,14 @@ class DecisionProblem(ABC):
     soft_families: tuple[str, ...] = ()
     units: dict[str, str]
     stateful: bool = False
+    measures: tuple[str, ...] = ()
     #: Magnitudes below this count as satisfied.
     tolerance: float = 1e-6
+
+    @property
+    def state_dim(self) -> int:
+        """Width S of the state that a step hands on to the next."""
+        return self.decision_dim
 
     @property
     def families(self) -> tuple[str, ...]:
@@ -86,8 +96,23 @@ class DecisionProblem(ABC):
     def cost(self, outcomes: Array, decisions: Array, previous: Array | None = None) -> Array:
         """f(y, z), shape (...), for outcomes (..., D) and feasible decisions (..., d).
 
-        ``previous`` is the decision executed one step earlier, NaN where there is none.
+        ``previous`` (..., S) is the state that the step before handed on (see :meth:`carry`), NaN where there is none.
         """
+
+    def carry(self, outcomes: Array, decisions: Array, previous: Array | None = None) -> Array:
+        """State (..., S) that a step hands on to the next: its decision, unless a problem says otherwise."""
+        return decisions
+
+    def given(self, scenarios: Array, previous: Array) -> Array:
+        """Scenarios (B, M, D) as they are for who holds the state ``previous`` (B, S); as given by default.
+
+        ``solve(given(scenarios, previous))`` decides for that state, where a problem can be brought to that form.
+        """
+        return scenarios
+
+    def measure(self, outcomes: Array, decisions: Array, previous: Array | None = None) -> dict[str, Array]:
+        """What a step brought besides its cost, shape (...) each, keys as in ``measures``."""
+        return {}
 
     @abstractmethod
     def perfect(self, outcomes: Array, previous: Array | None = None) -> Array:
@@ -109,13 +134,13 @@ class DecisionProblem(ABC):
 
     @abstractmethod
     def project(self, decisions: Array) -> Array:
-        """Nearest feasible decisions."""
+        """Nearest feasible decisions; requests that break no limit by more than ``tolerance`` come back unchanged."""
 
     @abstractmethod
     def excess(self, decisions: Array, feasible: Array) -> dict[str, Array]:
         """Magnitude (...) by which a requested decision breaks each hard family; 0 where satisfied.
 
-        ``feasible`` is its projection, which the caller has at hand.
+        ``feasible`` is its projection, which the caller has at hand; where that is the same object, nothing is broken.
         """
 
     @abstractmethod

@@ -77,8 +77,10 @@ def test_protocol(name: str, fitted: dict[str, Agent], tmp_path: Path) -> None:
 def test_one_shot_and_switching(name: str) -> None:
     env = make_env(horizon=4, episode_slots=8, switching_cost=0.02)
     agent = make_agent(name, **BUDGET.get(name, {})).fit(env)
-    observations, outcomes = env.unwrapped.task.dataset()
-    assert agent.act(outcomes if agent.clairvoyant else observations).shape == (len(outcomes), 4)
+    task = env.unwrapped.task
+    observations, outcomes = task.dataset()
+    foresight = task.foresee(np.arange(len(task)), np.full((len(task), 4), np.nan))
+    assert agent.act(foresight if agent.clairvoyant else observations).shape == (len(outcomes), 4)
 
 
 def test_oracle_has_no_regret_and_order_is_sensible(fitted: dict[str, Agent]) -> None:
@@ -152,7 +154,7 @@ def test_validation_keeps_the_best_epoch() -> None:
     observations, outcomes = make_env().unwrapped.task.dataset()
     held = int(len(outcomes) * agent.validation)
     with torch.no_grad():
-        kept = float(agent.loss(agent.output(torch.tensor(observations[-held:])), torch.tensor(outcomes[-held:])))
+        kept = float(agent.loss(agent.output(torch.tensor(observations[-held:])), torch.tensor(outcomes[-held:]), None))
     assert kept == pytest.approx(min(agent.history_), rel=1e-5)
 
 

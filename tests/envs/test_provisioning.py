@@ -238,7 +238,7 @@ def test_start_as_time_and_per_row() -> None:
     vector = make_vec(3, lookback=5)
     _, info = vector.reset(options={"start": np.array([0, 7, 30])})
     np.testing.assert_allclose(np.diff(info["step_time"]), [14.0, 46.0])
-    np.testing.assert_array_equal(vector.unwrapped.upcoming_outcomes(), vector.unwrapped.task.dataset()[1][[0, 7, 30]])
+    np.testing.assert_array_equal(vector.unwrapped.foresight(), vector.unwrapped.task.dataset()[1][[0, 7, 30]])
 
 
 def test_random_order_draws_windows_by_seed() -> None:
