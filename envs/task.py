@@ -278,14 +278,15 @@ class Task(ABC):
     def dataset(self) -> tuple[Observations, Floats]:
         """Every decision point as a sample: observations (K, size) and outcomes (K, D).
 
-        The state, where it is part of the observation, is what the perfect decision of the point before hands on.
+        The state, where it is part of the observation, is what the perfect decision of the step before hands on.
         """
         points = np.arange(len(self))
         previous = None
         if self.layout.previous:
             outcomes = self.points.outcomes
             after = self.problem.carry(outcomes, self.problem.perfect(outcomes))
-            previous = np.concatenate((np.full_like(after[:1], np.nan), after[:-1]))
+            stride = self.points.stride  # points overlap: the one before would show what is decided here
+            previous = np.concatenate((np.full_like(after[:stride], np.nan), after[:-stride]))
         return self.observe(points, previous), np.array(self.points.outcomes)
 
     def find_point(self, start: Any) -> int:

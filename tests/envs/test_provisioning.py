@@ -1,157 +1,22 @@
-"""The provisioning environment: contracts, windows, options, and the vector one equal to the single one."""
+"""The provisioning environment: what it replays, windows, options, and what it complains about."""
 
 from __future__ import annotations
 
-import json
-import pickle
+from functools import partial
 from typing import Any
 
-import gymnasium
 import numpy as np
 import pytest
-from gymnasium.utils.env_checker import check_env
-from gymnasium.utils.env_match import check_environments_match
-from gymnasium.vector import AutoresetMode
-from stable_baselines3.common.env_checker import check_env as check_sb3
 
-from shiftgym.data import ShiftgymError, Trace, TraceError, register_trace
+from shiftgym.data import ShiftgymError, TraceError
 from shiftgym.envs.task import ActionError
+from tests.envs import worlds
 
-ID = "shiftgym/Provisioning-v0"
-START = np.datetime64("2026-01-01T00:00", "ns")
-VARIANTS: list[dict[str, Any]] = [
-    {},
-    {"shift": "gaussian(scale=0.1) | scale(factor=1.3, onset=0.5)"},
-    {"order": "random"},
-    {"switching_cost": 0.05},
-    {"horizon": 28},
-    {"horizon": 4, "episode_slots": 8, "switching_cost": 0.05, "order": "random"},
-    {"episode_slots": None},
-]
-
-
-def make_trace(slots: int = 120, seed: int = 0, context: bool = False) -> Trace:
-    rng = np.random.default_rng(seed)
-    features = {"context": rng.random((slots, 2)), "context_names": ("a", "b"), "context_units": ("", "")}
-    return Trace(
-        name="made-up",
-        time=START + np.arange(slots) * np.timedelta64(2, "s"),
-        outcome=rng.lognormal(9.0, 0.7, slots) * (rng.random(slots) > 0.2),
-        slot=2.0,
-        outcome_names=("tokens",),
-        outcome_units=("tokens/2 s",),
-        outcome_low=0.0,
-        **(features if context else {}),  # type: ignore[arg-type]
-    )
-
-
-register_trace("made-up", lambda slot=None: make_trace())
-
-
-def make(**keywords: Any) -> Any:
-    return gymnasium.make(ID, **{"trace": "made-up", **keywords})
-
-
-def make_vec(count: int, native: bool = True, mode: str = "NextStep", **keywords: Any) -> Any:
-    keywords = {"trace": "made-up", **keywords}
-    if native:
-        return gymnasium.make_vec(ID, num_envs=count, autoreset_mode=mode, **keywords)
-    options = {"autoreset_mode": AutoresetMode(mode)}
-    return gymnasium.make_vec(ID, num_envs=count, vectorization_mode="sync", vector_kwargs=options, **keywords)
-
-
-def same(one: Any, two: Any, path: str = "") -> None:
-    """Assert that two (nested) results of a step are equal, objects element by element."""
-    if isinstance(one, dict):
-        assert one.keys() == two.keys(), path
-        for key in one:
-            same(one[key], two[key], f"{path}/{key}")
-    elif isinstance(one, list | tuple) or getattr(one, "dtype", None) == np.dtype(object):
-        for first, second in zip(one, two, strict=True):
-            assert (first is None) == (second is None), path
-            if first is not None:
-                same(first, second, path)
-    else:
-        assert np.shape(one) == np.shape(two), path
-        np.testing.assert_allclose(one, two, rtol=1e-12, atol=1e-14, err_msg=path)
-
-
-# ---------------------------------------------------------------- contracts of Gymnasium and SB3
-@pytest.mark.parametrize("keywords", VARIANTS)
-@pytest.mark.parametrize("render_mode", ["rgb_array", "ansi"])
-def test_gymnasium_checker(keywords: dict[str, Any], render_mode: str) -> None:
-    check_env(make(render_mode=render_mode, **keywords).unwrapped)
-
-
-@pytest.mark.filterwarnings("ignore:We recommend you to use a symmetric")  # advice: a capacity share is in [0, 1]
-@pytest.mark.parametrize("keywords", VARIANTS)
-def test_sb3_checker(keywords: dict[str, Any]) -> None:
-    check_sb3(make(**keywords))
-
-
-def test_two_environments_with_one_seed_match() -> None:
-    keywords = {"shift": "gaussian(scale=0.2)", "order": "random", "shift_seed": 3}
-    check_environments_match(make(**keywords), make(**keywords), num_steps=100, seed=5)
-
-
-@pytest.mark.parametrize("keywords", VARIANTS)
-@pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
-def test_vector_equals_single_step_by_step(mode: str, keywords: dict[str, Any]) -> None:
-    native, single = make_vec(5, mode=mode, **keywords), make_vec(5, native=False, mode=mode, **keywords)
-    assert native.metadata["autoreset_mode"] == AutoresetMode(mode)
-    assert native.observation_space == single.observation_space
-    assert native.action_space == single.action_space
-    same(native.reset(seed=11), single.reset(seed=11))
-    native.action_space.seed(0)
-    for _ in range(150):
-        actions = native.action_space.sample() * 1.2  # some requests break the bounds
-        same(native.step(actions), single.step(actions))
-
-
-@pytest.mark.parametrize("keywords", VARIANTS)
-def test_disabled_autoreset_with_masks(keywords: dict[str, Any]) -> None:
-    native, single = make_vec(4, mode="Disabled", **keywords), make_vec(4, native=False, mode="Disabled", **keywords)
-    same(native.reset(seed=2), single.reset(seed=2))
-    native.action_space.seed(0)
-    lengths = np.random.default_rng(0)
-    for _ in range(120):
-        actions = native.action_space.sample()
-        result = native.step(actions)
-        same(result, single.step(actions))
-        done = result[2] | result[3]
-        if lengths.random() < 0.2:
-            done |= lengths.random(4) < 0.5  # rows may be reset in the middle of an episode too
-        if done.any():
-            observations, info = native.reset(options={"reset_mask": done})
-            expected, expected_info = single.reset(options={"reset_mask": done.copy()})
-            same(observations, expected)
-            same({key: value[done] for key, value in info.items()}, {k: v[done] for k, v in expected_info.items()})
-
-
-def test_disabled_autoreset_refuses_to_step_on() -> None:
-    vector = make_vec(2, mode="Disabled", episode_slots=4)
-    vector.reset(seed=0)
-    for _ in range(4):
-        vector.step(vector.action_space.sample())
-    with pytest.raises(ShiftgymError, match="reset_mask"):
-        vector.step(vector.action_space.sample())
-
-
-def test_nothing_is_shared_with_the_caller() -> None:
-    env = make(order="sequential")
-    observation, _ = env.reset(seed=0)
-    kept, action = observation.copy(), np.array([0.9], np.float32)
-    following, *_ = env.step(action)
-    following[:] = -1.0
-    observation[:] = -1.0
-    assert action[0] == np.float32(0.9)
-    again, _ = env.reset(seed=0)
-    np.testing.assert_array_equal(again, kept)
-    vector = make_vec(3)
-    first, _ = vector.reset(seed=0)
-    kept = first.copy()
-    vector.step(np.zeros((3, 1), np.float32))[0][:] = 7.0
-    np.testing.assert_array_equal(first, kept)
+make, make_vec, make_trace = (
+    partial(worlds.make, "Provisioning"),
+    partial(worlds.make_vec, "Provisioning"),
+    worlds.workload,
+)
 
 
 # ---------------------------------------------------------------- what is replayed
@@ -285,46 +150,7 @@ def test_capacity_is_fitted_on_the_reference_alone() -> None:
     assert make(capacity=123.0).unwrapped.task.capacity == 123.0
 
 
-def test_the_future_never_shows() -> None:
-    """Changing every slot from the decided one on leaves its observation as it was."""
-    trace = make_trace(context=True)
-    plain = make(trace=trace, capacity=1e5).unwrapped.task.dataset()[0]
-    for point in (0, 10, 60):
-        outcome = trace.outcome.copy()
-        outcome[28 + point :] += 1e4
-        changed = make(trace=trace.replace(outcome=outcome, observed=outcome), capacity=1e5).unwrapped.task
-        np.testing.assert_array_equal(changed.dataset()[0][point], plain[point])
-
-
 # ---------------------------------------------------------------- keeping, looking, complaining
-def test_spec_survives_json_and_the_environment_survives_pickle() -> None:
-    env = make(shift="gaussian(scale=0.1)", horizon=4, episode_slots=8)
-    again = gymnasium.make(gymnasium.envs.registration.EnvSpec.from_json(env.spec.to_json()))
-    np.testing.assert_array_equal(again.reset(seed=0)[0], env.reset(seed=0)[0])
-    json.loads(env.spec.to_json())
-    revived = pickle.loads(pickle.dumps(env.unwrapped))
-    np.testing.assert_array_equal(revived.reset(seed=0)[0], env.reset(seed=0)[0])
-
-
-@pytest.mark.parametrize("vector", [False, True])
-def test_render(vector: bool) -> None:
-    for mode in ("rgb_array", "ansi"):
-        env = make_vec(2, render_mode=mode) if vector else make(render_mode=mode)
-        env.reset(seed=0)
-        before = env.render()
-        for _ in range(5):
-            env.step(env.action_space.sample())
-        after = env.render()
-        before, after = (before[0], after[0]) if vector else (before, after)
-        if mode == "ansi":
-            assert "5 steps" in after
-            assert "oracle" in after
-        else:
-            assert after.shape == (400, 800, 3)
-            assert after.dtype == np.uint8
-            assert np.any(before != after)
-
-
 @pytest.mark.parametrize(
     ("action", "message"),
     [
@@ -358,7 +184,7 @@ def test_bad_actions(action: Any, message: str) -> None:
         ({"order": "shuffled"}, "unknown order 'shuffled'"),
         ({"shift": "gausian(scale=0.1)"}, "did you mean 'gaussian'"),
         ({"lookbak": 5}, "unknown keyword of the environment 'lookbak'; did you mean 'lookback'"),
-        ({"trace": "made-upp"}, "did you mean 'made-up'"),
+        ({"trace": "small-Provisionin"}, "did you mean 'small-Provisioning'"),
         ({"trace": 5}, "trace is 5: give a text"),
         ({"lookback": 2.5}, "lookback is 2.5: give a whole number"),
         ({"horizon": "28"}, "horizon is '28': give a whole number"),

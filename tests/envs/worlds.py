@@ -1,0 +1,147 @@
+"""A small made-up world for every environment, and the variants of it that the contract tests walk through."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AutoresetMode
+
+from shiftgym.data import Trace, register_trace
+
+START = np.datetime64("2026-01-01T00:00", "ns")
+
+
+def workload(slots: int = 120, seed: int = 0, context: bool = False) -> Trace:
+    """Tokens of an LLM service in slots of 2 s, with silences."""
+    rng = np.random.default_rng(seed)
+    features = {"context": rng.random((slots, 2)), "context_names": ("a", "b"), "context_units": ("", "")}
+    return Trace(
+        name="made-up",
+        time=START + np.arange(slots) * np.timedelta64(2, "s"),
+        outcome=rng.lognormal(9.0, 0.7, slots) * (rng.random(slots) > 0.2),
+        slot=2.0,
+        outcome_names=("tokens",),
+        outcome_units=("tokens/2 s",),
+        outcome_low=0.0,
+        **(features if context else {}),  # type: ignore[arg-type]
+    )
+
+
+def load(days: int = 40, seed: int = 0) -> Trace:
+    """Hourly load of a grid with its temperature; begins at 5 in the morning, so the first day is not whole."""
+    rng = np.random.default_rng(seed)
+    hour = np.arange(24 * days) + 5
+    temperature = 55 + 15 * np.sin(2 * np.pi * hour / 24) + rng.normal(0, 4, len(hour))
+    rhythm = 1.5 + 0.4 * np.sin(2 * np.pi * (hour - 8) / 24)
+    return Trace(
+        name="grid",
+        time=START + hour * np.timedelta64(1, "h"),
+        outcome=rhythm + 0.004 * (temperature - 55) + rng.normal(0, 0.03, len(hour)),
+        slot=3600.0,
+        outcome_names=("load",),
+        outcome_units=("GW",),
+        outcome_low=0.0,
+        context=temperature[:, None],
+        context_names=("temperature",),
+        context_units=("degF",),
+    )
+
+
+def market(sessions: int = 90, assets: int = 6, seed: int = 0, volume: bool = True) -> Trace:
+    """Returns of the assets of an exchange that closes at weekends, and how volumes changed the day before."""
+    rng = np.random.default_rng(seed)
+    days = START.astype("datetime64[D]") + np.arange(2 * sessions)
+    open_days = days[np.is_busday(days)][:sessions]
+    names = tuple(f"A{i}" for i in range(assets))
+    features = {
+        "context": rng.normal(0, 0.3, (sessions, assets)),
+        "context_names": tuple(f"volume:{name}" for name in names),
+        "context_units": ("",) * assets,
+    }
+    return Trace(
+        name="market",
+        time=open_days,
+        outcome=0.01 * (rng.standard_t(5, (sessions, 1)) + rng.standard_t(5, (sessions, assets))).clip(-9, 9),
+        slot=86400.0,
+        sessions=True,
+        outcome_names=names,
+        outcome_units=("1",) * assets,
+        outcome_low=-1.0,
+        **(features if volume else {}),  # type: ignore[arg-type]
+    )
+
+
+def demand(steps: int = 120, seed: int = 0) -> Trace:
+    """Daily demand with two modes."""
+    rng = np.random.default_rng(seed)
+    return Trace(
+        name="demand",
+        time=START + np.arange(steps) * np.timedelta64(1, "D"),
+        outcome=np.where(rng.random(steps) < 0.5, 5.0, 14.0) + rng.random(steps),
+        slot=86400.0,
+        outcome_low=0.0,
+    )
+
+
+def products(steps: int = 90, count: int = 4, seed: int = 0) -> Trace:
+    """Values of products, which are disastrous at times."""
+    rng = np.random.default_rng(seed)
+    values = np.where(rng.random((steps, count)) < 0.8, 1.0, -3.0) + rng.normal(0, 0.15, (steps, count))
+    names = tuple(f"p{i}" for i in range(count))
+    return Trace(
+        name="products",
+        time=START + np.arange(steps) * np.timedelta64(1, "D"),
+        outcome=values,
+        slot=86400.0,
+        outcome_names=names,
+        outcome_units=("",) * count,
+    )
+
+
+WORLDS = {
+    "Provisioning": workload,
+    "PowerScheduling": load,
+    "Portfolio": market,
+    "ProductAllocation": products,
+    "Inventory": demand,
+}
+for _name, _world in WORLDS.items():
+    register_trace(f"small-{_name}", _world)
+
+SMALL: dict[str, dict[str, Any]] = {
+    "PowerScheduling": {"lookback": 2},
+    "Portfolio": {"assets": 5, "components": 4, "window": 3},
+}
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    ("Provisioning", {}),
+    ("Provisioning", {"shift": "gaussian(scale=0.1) | scale(factor=1.3, onset=0.5)"}),
+    ("Provisioning", {"order": "random"}),
+    ("Provisioning", {"switching_cost": 0.05}),
+    ("Provisioning", {"horizon": 28}),
+    ("Provisioning", {"horizon": 4, "episode_slots": 8, "switching_cost": 0.05, "order": "random"}),
+    ("Provisioning", {"episode_slots": None}),
+    ("PowerScheduling", {}),
+    ("PowerScheduling", {"lookback": 1, "context": ["temperature"], "order": "random"}),
+    ("Portfolio", {"shift": "scale(factor=2.0, onset=0.5)"}),
+    ("Portfolio", {"transaction_cost": 0.002, "risk_aversion": 5.0, "assets": ["A3", "A1", "A4"]}),
+    ("ProductAllocation", {}),
+    ("Inventory", {"order": "random"}),
+    ("Inventory", {"carry": True, "lookback": 3, "episode_steps": 9}),
+]
+
+
+def make(name: str, **keywords: Any) -> Any:
+    """The single environment of a small world."""
+    return gymnasium.make(f"shiftgym/{name}-v0", **{"trace": f"small-{name}", **SMALL.get(name, {}), **keywords})
+
+
+def make_vec(name: str, count: int, native: bool = True, mode: str = "NextStep", **keywords: Any) -> Any:
+    """The native vector environment of a small world, or Gymnasium's vector of single ones."""
+    keywords = {"trace": f"small-{name}", **SMALL.get(name, {}), **keywords}
+    spec = f"shiftgym/{name}-v0"
+    if native:
+        return gymnasium.make_vec(spec, num_envs=count, autoreset_mode=mode, **keywords)
+    options = {"autoreset_mode": AutoresetMode(mode)}
+    return gymnasium.make_vec(spec, num_envs=count, vectorization_mode="sync", vector_kwargs=options, **keywords)
