@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array, beyond, namespace, on_torch, warn_unsolved
+from .arrays import Array, beyond, clipped, inner, largest, namespace, nothing, on_torch, warn_unsolved
 from .base import Adjoint, DecisionProblem, ProblemError
 
 
@@ -66,23 +66,28 @@ class ProductAllocation(DecisionProblem):
     # ------------------------------------------------------------------ what a decision costs
     def cost(self, outcomes: Array, decisions: Array, previous: Array | None = None) -> Array:
         """exp(-y'z), shape (...); infinite where it overflows."""
-        value = (outcomes * decisions).sum(-1)
+        value = inner(outcomes, decisions)
+        if isinstance(value, float):
+            return namespace(value).exp(-value)
         with np.errstate(over="ignore"):
             return namespace(value).exp(-value)
 
     def perfect(self, outcomes: Array, previous: Array | None = None) -> Array:
         """All of each product that turns out to be worth something, nothing of the others."""
+        if isinstance(outcomes, float):
+            return self.cap * (outcomes > 0)
         return self.cap * namespace(outcomes).astype(outcomes > 0, outcomes.dtype)
 
     # ------------------------------------------------------------------ constraints
     def project(self, decisions: Array) -> Array:
-        """Clip to the bounds."""
-        return namespace(decisions).clip(decisions, 0.0, self.cap)
+        """Clip to the bounds what leaves them by more than the tolerance."""
+        return clipped(decisions, 0.0, self.cap, self.tolerance)
 
     def excess(self, decisions: Array, feasible: Array) -> dict[str, Array]:
         """``bounds``: the largest distance of a requested amount outside [0, cap]."""
-        xp = namespace(decisions)
-        return {"bounds": beyond(xp.max(xp.abs(decisions - feasible), axis=-1), self.tolerance)}
+        if feasible is decisions:
+            return {"bounds": nothing(decisions)}
+        return {"bounds": largest(beyond(abs(decisions - feasible), self.tolerance))}
 
     def shortfall(self, outcomes: Array, decisions: Array) -> dict[str, Array]:
         """No outcome breaks a constraint."""

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import array_api_compat
 import numpy as np
 
+_LARGEST_EXPONENT = math.log(np.finfo(np.float64).max)
 # An array of NumPy or torch, or a Python float; there is no common static type for them.
 Array = Any
 T = TypeVar("T")
@@ -29,6 +30,10 @@ class _Scalars:
     log1p = staticmethod(math.log1p)
     abs = staticmethod(abs)
     isnan = staticmethod(math.isnan)
+
+    @staticmethod
+    def exp(x: float) -> float:
+        return math.exp(x) if x < _LARGEST_EXPONENT else math.inf
 
     @staticmethod
     def where(condition: bool, yes: float, no: float) -> float:
@@ -53,6 +58,13 @@ def total(values: Array) -> Array:
     return values[..., 0] if values.shape[-1] == 1 else values.sum(-1)
 
 
+def inner(a: Array, b: Array) -> Array:
+    """Inner product over the last axis; floats stand for vectors of one."""
+    if isinstance(a, float):
+        return a * b
+    return namespace(a).vecdot(a, b)
+
+
 def largest(values: Array) -> Array:
     """Maximum over the last axis; a float is its own."""
     if isinstance(values, float):
@@ -63,6 +75,26 @@ def largest(values: Array) -> Array:
 def beyond(values: Array, tolerance: float) -> Array:
     """``values`` where they exceed the tolerance, 0 elsewhere: what counts as a violation."""
     return values * (values > tolerance)
+
+
+def nothing(values: Array) -> Array:
+    """Zeros (...) for an array (..., d), and 0.0 for a float or a single vector of NumPy."""
+    if isinstance(values, float) or (values.ndim == 1 and isinstance(values, np.ndarray)):
+        return 0.0
+    return namespace(values).zeros(values.shape[:-1], **kind(values))
+
+
+def clipped(values: Array, low: float, high: float, tolerance: float) -> Array:
+    """``values`` clipped to a box, but untouched where they leave it by no more than the tolerance."""
+    if isinstance(values, float):
+        if low - tolerance <= values <= high + tolerance:
+            return values
+        return low if values < low else high
+    inside = (values >= low - tolerance) & (values <= high + tolerance)
+    if inside.all():
+        return values
+    xp = namespace(values)
+    return xp.where(inside, values, xp.clip(values, low, high))
 
 
 def on_numpy(function: Callable[..., T], *arrays: Array) -> T:

@@ -9,6 +9,7 @@ import numpy as np
 from .arrays import (
     Array,
     beyond,
+    clipped,
     constant,
     density,
     entries,
@@ -17,6 +18,7 @@ from .arrays import (
     largest,
     masses,
     namespace,
+    nothing,
     on_numpy,
     total,
 )
@@ -39,11 +41,16 @@ class Inventory(DecisionProblem):
     c_b, r_b                        ``shortage``, ``shortage_growth``         3, 0.3
     c_h, r_h                        ``holding``, ``holding_growth``           0.5, 0.2
     z_max                           ``capacity``                              20
+    (not there)                     ``carry``: stock s is kept                False
     ==============================  ========================================  =========
 
     cost(y, z) = c_0 z + q_0 z^2 / 2 + c_b [y - z]+ + r_b [y - z]+^3 / 3 + c_h [z - y]+ + r_h [z - y]+^3 / 3. The
     paper names no constants: the defaults suit demands of some five units, and no price dominates. A negative
     demand (returned goods) is one.
+
+    With ``carry``, what is left over stays in stock for the next step: s' = [s + z - y]+, the ``previous`` of all
+    methods, 0 where it is NaN. An order meets the net demand y - s, at cost(y - s, z), and what is missing is lost.
+    Decisions are best for the step at hand: :meth:`given` subtracts the stock from scenarios of the demand.
 
     :meth:`solve` is exact. Between two neighbouring demands the derivative is quadratic, with coefficients from
     running moments of the sorted demands, so the interval of its zero and the zero in it are closed forms. The
@@ -60,6 +67,8 @@ class Inventory(DecisionProblem):
         left over.
     capacity : float
         Largest order.
+    carry : bool
+        Whether stock is kept from step to step.
 
     Raises
     ------
@@ -77,6 +86,7 @@ class Inventory(DecisionProblem):
 
     outcome_dim = decision_dim = 1
     hard_families = ("bounds",)
+    measures = ("missing", "left")
 
     def __init__(
         self,
@@ -87,8 +97,9 @@ class Inventory(DecisionProblem):
         holding: float = 0.5,
         holding_growth: float = 0.2,
         capacity: float = 20.0,
+        carry: bool = False,
     ) -> None:
-        self._parameters = {
+        prices = {
             "order": order,
             "order_growth": order_growth,
             "shortage": shortage,
@@ -97,11 +108,15 @@ class Inventory(DecisionProblem):
             "holding_growth": holding_growth,
             "capacity": capacity,
         }
-        for name, value in self._parameters.items():
+        for name, value in prices.items():
             if not (np.isfinite(value) and value >= 0):
                 raise ProblemError(f"{name} is {value}: give a number that is not negative")
         if capacity == 0:
             raise ProblemError("capacity is 0: give a positive number")
+        if not isinstance(carry, bool):
+            raise ProblemError(f"carry is {carry!r}: give True to keep stock from step to step, or False")
+        self._parameters: dict[str, Any] = {**prices, "carry": carry}
+        self.stateful = carry
         self.order, self.order_growth = float(order), float(order_growth)
         self.shortage, self.shortage_growth = float(shortage), float(shortage_growth)
         self.holding, self.holding_growth = float(holding), float(holding_growth)
@@ -116,30 +131,57 @@ class Inventory(DecisionProblem):
     # ------------------------------------------------------------------ what a decision costs
     def cost(self, outcomes: Array, decisions: Array, previous: Array | None = None) -> Array:
         """Price of the order and of what is missing or left over; shape (...)."""
-        xp = namespace(outcomes)
-        none = constant(0.0, outcomes)
-        missing, left = xp.maximum(outcomes - decisions, none), xp.maximum(decisions - outcomes, none)
+        missing, left = self._balance(outcomes, decisions, previous)
         price = (self.order + self.order_growth / 2 * decisions) * decisions
         price = price + (self.shortage + self.shortage_growth / 3 * missing**2) * missing
         return total(price + (self.holding + self.holding_growth / 3 * left**2) * left)
 
+    def _balance(self, outcomes: Array, decisions: Array, previous: Array | None) -> tuple[Array, Array]:
+        """What is missing and what is left over."""
+        xp, none = namespace(outcomes), constant(0.0, outcomes)
+        short = self._net(outcomes, previous) - decisions
+        return xp.maximum(short, none), xp.maximum(-short, none)
+
+    def _net(self, outcomes: Array, stock: Array | None) -> Array:
+        """Demand that the stock does not meet."""
+        if not self.stateful or stock is None:
+            return outcomes
+        xp = namespace(stock)
+        return outcomes - xp.where(xp.isnan(stock), constant(0.0, stock), stock)
+
+    def carry(self, outcomes: Array, decisions: Array, previous: Array | None = None) -> Array:
+        """The stock left over, for the next step; the order itself where no stock is kept."""
+        return self._balance(outcomes, decisions, previous)[1] if self.stateful else decisions
+
+    def given(self, scenarios: Array, previous: Array | None = None) -> Array:
+        """Scenarios (B, M, 1) of the net demand for stocks (B, 1)."""
+        return self._net(scenarios, None if previous is None else previous[:, None])
+
+    def measure(self, outcomes: Array, decisions: Array, previous: Array | None = None) -> dict[str, Array]:
+        """``missing`` and ``left``: units of demand not met, and of goods not sold."""
+        return dict(zip(self.measures, map(total, self._balance(outcomes, decisions, previous)), strict=True))
+
     def perfect(self, outcomes: Array, previous: Array | None = None) -> Array:
         """The demand itself, or less of it where the last unit ordered costs more than a missing one."""
+        outcomes = self._net(outcomes, previous)
         xp = namespace(outcomes)
         loss = self.order + self.order_growth * outcomes - self.shortage  # of the last unit when all is ordered
         loss = xp.maximum(loss, constant(0.0, outcomes))
         steepness = self.order_growth + (self.order_growth**2 + 4 * self.shortage_growth * loss) ** 0.5
-        return self.project(outcomes - 2 * loss / xp.maximum(steepness, constant(_TINY, outcomes)))
+        return self._clip(outcomes - 2 * loss / xp.maximum(steepness, constant(_TINY, outcomes)))
+
+    def _clip(self, orders: Array) -> Array:
+        return clipped(orders, 0.0, self.capacity, 0.0)
 
     # ------------------------------------------------------------------ constraints
     def project(self, decisions: Array) -> Array:
-        """Clip to [0, capacity]."""
-        if isinstance(decisions, float):
-            return 0.0 if decisions < 0 else min(decisions, self.capacity)
-        return namespace(decisions).clip(decisions, 0.0, self.capacity)
+        """Clip to [0, capacity] what leaves it by more than the tolerance."""
+        return clipped(decisions, 0.0, self.capacity, self.tolerance)
 
     def excess(self, decisions: Array, feasible: Array) -> dict[str, Array]:
         """``bounds``: the distance of a requested order outside [0, capacity]."""
+        if feasible is decisions:
+            return {"bounds": nothing(decisions)}
         return {"bounds": largest(beyond(abs(decisions - feasible), self.tolerance))}
 
     def shortfall(self, outcomes: Array, decisions: Array) -> dict[str, Array]:
@@ -165,7 +207,7 @@ class Inventory(DecisionProblem):
             order = xp.argsort(y, axis=-1)
             y, mass = entries(order, y, mass)
         near = self._minimum(y, mass, mean)
-        return self.project(self._minimum(y, mass, self.project(near)))
+        return self._clip(self._minimum(y, mass, self._clip(near)))
 
     def _minimum(self, y: Array, mass: Array, centre: Array) -> Array:
         """Minimiser (R, 1) without bounds for sorted demands y (R, M), from moments about ``centre`` (R, 1)."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array, beyond, namespace, on_torch, warn_unsolved
+from .arrays import Array, beyond, constant, inner, kind, namespace, nothing, on_torch, warn_unsolved
 from .base import Adjoint, DecisionProblem, ProblemError
 
 
@@ -54,10 +54,11 @@ class Portfolio(DecisionProblem):
     """
 
     hard_families = ("budget", "bounds")
+    measures = ("return", "turnover")
 
     def __init__(self, assets: int = 50, risk_aversion: float = 1.0, transaction_cost: float = 0.0) -> None:
-        if assets != int(assets) or assets < 1:
-            raise ProblemError(f"assets is {assets}: give a whole number of at least 1")
+        if assets != int(assets) or assets < 2:
+            raise ProblemError(f"assets is {assets}: give a whole number of at least 2, or there is nothing to decide")
         if not (np.isfinite(risk_aversion) and risk_aversion > 0):
             raise ProblemError(f"risk_aversion is {risk_aversion}: give a positive number")
         if not (np.isfinite(transaction_cost) and transaction_cost >= 0):
@@ -79,13 +80,19 @@ class Portfolio(DecisionProblem):
     # ------------------------------------------------------------------ what a decision costs
     def cost(self, outcomes: Array, decisions: Array, previous: Array | None = None) -> Array:
         """alpha/2 (y'z)^2 - y'z plus the price of trading from ``previous``; shape (...)."""
-        gain = (outcomes * decisions).sum(-1)
-        value = 0.5 * self.risk_aversion * gain * gain - gain
+        gain = inner(outcomes, decisions)
+        value = (0.5 * self.risk_aversion * gain - 1) * gain
         if not self.stateful or previous is None:
             return value
-        xp = namespace(decisions)
-        traded = xp.abs(decisions - previous).sum(-1)
-        return value + self.transaction_cost * xp.where(xp.isnan(traded), xp.zeros_like(traded), traded)
+        return value + self.transaction_cost * _traded(decisions, previous)
+
+    def measure(self, outcomes: Array, decisions: Array, previous: Array | None = None) -> dict[str, Array]:
+        """``return`` y'z, and ``turnover``: half the absolute change of the shares, 0 where there were none.
+
+        The drift of the shares with the returns between two decisions is not counted as a change.
+        """
+        gain = inner(outcomes, decisions)
+        return {"return": gain, "turnover": 0 * gain if previous is None else 0.5 * _traded(decisions, previous)}
 
     def perfect(self, outcomes: Array, previous: Array | None = None) -> Array:
         """Best portfolio (..., n) for known returns; with a transaction cost, the exact reply to ``previous``.
@@ -139,18 +146,27 @@ class Portfolio(DecisionProblem):
 
     # ------------------------------------------------------------------ constraints
     def project(self, decisions: Array) -> Array:
-        """Euclidean projection onto the simplex: sort and threshold (Held, Wolfe and Crowder 1974)."""
+        """Euclidean projection onto the simplex: sort and threshold (Held, Wolfe and Crowder 1974).
+
+        Portfolios that miss it by no more than the tolerance, in their sum or an entry, come back as they are.
+        """
         xp = namespace(decisions)
-        # no entry more than one below the largest survives: raising those first keeps the sums exact
-        away = xp.clip(decisions - xp.max(decisions, axis=-1, keepdims=True), -1.0, None)
-        ordered = xp.flip(xp.sort(away, axis=-1), axis=-1)
-        count = xp.cumulative_sum(xp.ones_like(away), axis=-1)
-        # the threshold makes the entries above it one in sum; it is the largest mean excess of the leading entries
-        threshold = xp.max((xp.cumulative_sum(ordered, axis=-1) - 1) / count, axis=-1, keepdims=True)
-        return xp.clip(away - threshold, 0.0, None)
+        fits = (abs(decisions.sum(-1) - 1) <= self.tolerance) & (decisions >= -self.tolerance).all(-1)
+        if fits.all():
+            return decisions
+        # how far below the largest entry; no entry more than one below it survives
+        below = xp.max(decisions, axis=-1, keepdims=True) - decisions
+        below = xp.minimum(below, constant(1.0, below))
+        # the level makes the entries above it one in sum; it is the least mean distance of the leading entries
+        sums = xp.cumulative_sum(xp.sort(below, axis=-1), axis=-1) + 1
+        count = xp.arange(1, self.decision_dim + 1, **kind(sums))
+        nearest = xp.clip(xp.min(sums / count, axis=-1, keepdims=True) - below, 0.0, None)
+        return nearest if decisions.ndim == 1 else xp.where(fits[..., None], decisions, nearest)
 
     def excess(self, decisions: Array, feasible: Array) -> dict[str, Array]:
         """``budget``: distance of the sum from one; ``bounds``: largest distance of a share outside [0, 1]."""
+        if feasible is decisions:
+            return dict.fromkeys(self.hard_families, nothing(decisions))
         xp = namespace(decisions)
         outside = xp.max(xp.abs(decisions - xp.clip(decisions, 0.0, 1.0)), axis=-1)
         budget = xp.abs(decisions.sum(-1) - 1)
@@ -192,6 +208,13 @@ class Portfolio(DecisionProblem):
             return adjoint(y, z, g, w, self.risk_aversion)
 
         return on_torch(derive, scenarios, decisions, cotangent, weights)
+
+
+def _traded(decisions: Array, previous: Array) -> Array:
+    """Sum (...) of the absolute changes, 0 where there is no previous portfolio."""
+    traded = abs(decisions - previous).sum(-1)
+    xp = namespace(traded)
+    return xp.where(xp.isnan(traded), constant(0.0, traded), traded)
 
 
 def _unit(index: Array, like: Array) -> Array:

@@ -6,8 +6,22 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array, beyond, density, in_chunks, in_double, kind, largest, masses, namespace, on_numpy
+from .arrays import (
+    Array,
+    beyond,
+    density,
+    in_chunks,
+    in_double,
+    inner,
+    kind,
+    largest,
+    masses,
+    namespace,
+    nothing,
+    on_numpy,
+)
 from .base import Adjoint, DecisionProblem, ProblemError
+from .ramp_projection import nearest
 from .ramps import minimise
 
 #: Elements of the largest temporary array in the solver (8 bytes each): bounds its memory to some 300 MB.
@@ -90,11 +104,10 @@ class PowerScheduling(DecisionProblem):
     # ------------------------------------------------------------------ what a decision costs
     def cost(self, outcomes: Array, decisions: Array, previous: Array | None = None) -> Array:
         """Sum over the hours; shape (...)."""
-        xp = namespace(outcomes)
         surplus = decisions - outcomes
-        missing = xp.clip(-surplus, 0, None)  # surplus + missing is the surplus where there is one
-        hourly = self.shortage * missing + self.excess_price * (surplus + missing) + surplus**2 / 2
-        return hourly.sum(-1)
+        mean, half = (self.excess_price - self.shortage) / 2, (self.excess_price + self.shortage) / 2
+        price = half * namespace(surplus).sign(surplus) + mean  # excess_price above the load, -shortage below
+        return inner(price + 0.5 * surplus, surplus)
 
     def perfect(self, outcomes: Array, previous: Array | None = None) -> Array:
         """The cheapest feasible generation for a known load, which is the load itself where it is feasible."""
@@ -106,34 +119,50 @@ class PowerScheduling(DecisionProblem):
     def project(self, decisions: Array) -> Array:
         """Nearest feasible decisions in the Euclidean norm, exact; feasible ones come back as they are.
 
-        A request that breaks a limit by no more than the rounding of its own numbers counts as feasible.
+        A request that breaks a limit by no more than the tolerance counts as feasible.
         """
-        if self._feasible(decisions):
+        broken = self._broken(decisions)
+        if not broken.any():
             return decisions
         xp = namespace(decisions)
-        flat = xp.reshape(decisions, (-1, self.hours))
-        return xp.reshape(on_numpy(in_double(self._project), flat), decisions.shape)
+        if decisions.ndim == 1:
+            return on_numpy(in_double(self._project), decisions[None])[0]
+        found = xp.reshape(decisions, (-1, self.hours)) + 0.0
+        rows = xp.nonzero(xp.reshape(broken, (-1,)))[0]
+        found[rows] = on_numpy(in_double(self._project), found[rows])
+        return xp.reshape(found, decisions.shape)
 
-    def _feasible(self, decisions: Array) -> bool:
+    def _broken(self, decisions: Array) -> Array:
+        """Whether (...) a limit is broken by more than the tolerance, and in float32 by more than rounding."""
         xp = namespace(decisions)
         low, high = self._bounds
-        if bool(xp.any((decisions < low) | (decisions > high))):
-            return False
-        slack = 2 * float(xp.finfo(decisions.dtype).eps) * float(xp.max(xp.abs(decisions)))
-        return bool(xp.all(xp.abs(decisions[..., 1:] - decisions[..., :-1]) <= self.ramp + slack))
+        slack = self.tolerance
+        if decisions.dtype != xp.float64:
+            slack += 2 * float(xp.finfo(decisions.dtype).eps) * float(xp.max(xp.abs(decisions)))
+        change = xp.abs(decisions[..., 1:] - decisions[..., :-1])
+        broken = (change > self.ramp + slack).any(-1)
+        if low > -np.inf:
+            broken = broken | (decisions < low - slack).any(-1)
+        if high < np.inf:
+            broken = broken | (decisions > high + slack).any(-1)
+        return broken
 
     def _project(self, decisions: Array) -> Array:
-        """The same programme with one sample that does not count: only the quadratic part is left."""
+        """Nearest feasible rows (R, n); on a GPU, minimise with one sample that does not count."""
+        if isinstance(decisions, np.ndarray):
+            return nearest(decisions, *self._bounds, self.ramp)
         xp = namespace(decisions)
-        nothing = xp.zeros((1, 1, 2), **kind(decisions))
+        level = xp.zeros((1, 1, 2), **kind(decisions))
         return in_chunks(
-            lambda part: minimise(part[..., None], nothing, part, *self._bounds, self.ramp),
+            lambda part: minimise(part[..., None], level, part, *self._bounds, self.ramp),
             _CHUNK // (4 * self.hours**2),
             decisions,
         )
 
     def excess(self, decisions: Array, feasible: Array) -> dict[str, Array]:
         """``ramp``: the largest change beyond the limit; ``bounds``: the largest distance outside [low, high]."""
+        if feasible is decisions:
+            return {family: nothing(decisions) for family in self.hard_families}
         xp = namespace(decisions)
         change = xp.abs(decisions[..., 1:] - decisions[..., :-1])
         magnitudes = {"ramp": largest(beyond(change - self.ramp, self.tolerance))}

@@ -243,6 +243,29 @@ def test_a_row_that_does_not_converge_is_nan_and_the_others_stand(monkeypatch: p
         assert np.all(part[lost] == 0)
 
 
+def test_floats_stand_for_one_product() -> None:
+    """A replay of one product passes floats."""
+    problem = ProductAllocation(products=1)
+    outcomes, requested = np.random.default_rng(0).uniform(-3, 3, (2, 50, 1))
+    decisions = problem.project(requested)
+    cost, found = problem.cost(outcomes, decisions), problem.violations(outcomes, requested)["bounds"]
+    for i, (y, z) in enumerate(zip(outcomes[:, 0].tolist(), requested[:, 0].tolist(), strict=True)):
+        assert problem.project(z) == decisions[i, 0]
+        assert problem.cost(y, problem.project(z)) == pytest.approx(cost[i], rel=1e-14)
+        assert problem.violations(y, z)["bounds"] == found[i]
+        assert problem.perfect(y) == problem.perfect(outcomes[i])[0]
+    assert problem.cost(-1e6, 2.0) == np.inf
+
+
+def test_requests_within_the_tolerance_are_executed_as_they_are() -> None:
+    problem = ProductAllocation(products=2, cap=0.1)
+    request = np.float32([0.1, 0.0]).astype(float)
+    assert request[0] > problem.cap
+    assert problem.project(request) is request
+    rows = np.array([[0.1 + 5e-7, -5e-7], [0.1 + 5e-6, -5e-7]])
+    np.testing.assert_array_equal(problem.project(rows), [rows[0], [0.1, -5e-7]])
+
+
 def test_violations() -> None:
     problem = ProductAllocation(products=2)
     found = problem.violations(np.zeros((3, 2)), np.array([[0.5, 2.0], [2.5, -0.2], [0.5, -0.3]]))

@@ -94,6 +94,58 @@ def test_floats_arrays_and_tensors_agree(constants: dict[str, float]) -> None:
         assert problem.violations(y_, z_)["bounds"] == pytest.approx(found[i])
 
 
+@pytest.mark.parametrize("one", [False, True])
+def test_stock_is_carried_over(one: bool) -> None:
+    """Three steps by hand: what is left meets the next demand first, at the price of holding it."""
+    problem, plain = Inventory(carry=True), Inventory()
+    assert problem.stateful
+    assert not plain.stateful
+
+    def number(x: float) -> Any:
+        return x if one else np.array([[x]])
+
+    stock = number(np.nan)
+    for demand, order, missing, left in [(3.0, 5.0, 0.0, 2.0), (1.5, 1.0, 0.0, 1.5), (4.0, 2.0, 0.5, 0.0)]:
+        before = 0.0 if np.isnan(stock) else float(np.squeeze(stock))
+        y, z = number(demand), number(order)
+        net = number(demand - before)
+        assert problem.cost(y, z, stock) == pytest.approx(plain.cost(net, z))
+        assert problem.measure(y, z, stock) == pytest.approx({"missing": missing, "left": left})
+        np.testing.assert_allclose(problem.perfect(y, stock), plain.perfect(net))
+        stock = problem.carry(y, z, stock)
+        assert np.shape(stock) == np.shape(z)
+        assert float(np.squeeze(stock)) == pytest.approx(left)
+    assert plain.carry(number(3.0), number(5.0)) == 5.0
+    assert plain.measure(number(3.0), number(5.0)) == pytest.approx({"missing": 0.0, "left": 2.0})
+
+
+def test_scenarios_given_the_stock_lead_to_the_best_order() -> None:
+    problem, scenarios = Inventory(carry=True), draw("mixture", 20, 15)
+    stock = np.random.default_rng(0).uniform(0, 9, (20, 1))
+    stock[0], stock[1] = np.nan, 40.0
+    z = problem.solve(problem.given(scenarios, stock))
+    assert z[1] == 0  # more than enough
+    np.testing.assert_allclose(z[0], Inventory().solve(scenarios)[0])
+
+    def value(order: Any) -> Any:
+        return problem.cost(scenarios, order[:, None], stock[:, None]).mean(1)
+
+    for order in np.linspace(0, 20, 400):
+        assert np.all(value(z) <= value(np.full_like(z, order)) * (1 + 1e-12))
+    tensor = problem.given(torch.tensor(scenarios), torch.tensor(stock))
+    np.testing.assert_array_equal(tensor.numpy(), problem.given(scenarios, stock))
+    assert problem.given(scenarios) is scenarios
+
+
+def test_requests_within_the_tolerance_are_executed_as_they_are() -> None:
+    problem = Inventory()
+    assert problem.project(-5e-7) == -5e-7
+    rows = np.array([[-5e-7], [20.0 + 5e-7], [-5e-6], [20.0 + 5e-6]])
+    np.testing.assert_array_equal(problem.project(rows), [*rows[:2], [0.0], [20.0]])
+    assert np.all(problem.perfect(rows[:1]) >= 0)
+    assert np.all(problem.solve(rows[:1, None]) >= 0)
+
+
 @pytest.mark.parametrize("constants", [{}, LINEAR, STEEP, {"shortage": 0.5}, {"capacity": 2.0}])
 def test_one_scenario_is_perfect_information_and_beats_a_grid(constants: dict[str, float]) -> None:
     problem = Inventory(**constants)
@@ -289,12 +341,12 @@ def test_bad_scenarios(scenarios: Any, message: str) -> None:
         Inventory().solve(scenarios)
 
 
-@pytest.mark.parametrize("constants", [{"order": -1.0}, {"holding_growth": np.nan}, {"capacity": 0.0}])
+@pytest.mark.parametrize("constants", [{"order": -1.0}, {"holding_growth": np.nan}, {"capacity": 0.0}, {"carry": 1}])
 def test_bad_constants(constants: dict[str, float]) -> None:
     with pytest.raises(ProblemError, match=next(iter(constants))):
         Inventory(**constants)
 
 
 def test_parameters_build_an_equal_problem() -> None:
-    problem = Inventory(order=2.0, capacity=7.0)
+    problem = Inventory(order=2.0, capacity=7.0, carry=True)
     assert make_problem("Inventory", **problem.parameters()).parameters() == problem.parameters()

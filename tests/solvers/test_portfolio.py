@@ -89,7 +89,7 @@ def test_solve_agrees_with_clarabel_on_a_thousand_instances() -> None:
 @pytest.mark.parametrize("scale", [1e-6, 1e-2, 1.0, 1e6])
 @pytest.mark.parametrize("alpha", [1e-6, 1.0, 1e6])
 def test_optimality_at_every_scale(alpha: float, scale: float, kind: str) -> None:
-    for count, n in [(1, 1), (1, 5), (5, 3), (5, 20), (50, 20), (10, 60), (3, 150)]:
+    for count, n in [(1, 2), (1, 5), (5, 3), (5, 20), (50, 20), (10, 60), (3, 150)]:
         problem, y = Portfolio(assets=n, risk_aversion=alpha), scale * draw(kind, (12, count, n))
         z = problem.solve(y)
         assert np.all(z >= 0)
@@ -100,7 +100,7 @@ def test_optimality_at_every_scale(alpha: float, scale: float, kind: str) -> Non
 @settings(max_examples=60, deadline=None)
 @given(
     y=hnp.arrays(
-        np.float64, st.tuples(st.integers(1, 4), st.integers(1, 12), st.integers(1, 12)), elements=st.floats(-3, 3)
+        np.float64, st.tuples(st.integers(1, 4), st.integers(1, 12), st.integers(2, 12)), elements=st.floats(-3, 3)
     ),
     seed=st.none() | st.integers(0, 10),
 )
@@ -234,7 +234,7 @@ def test_cost_by_hand() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    points=hnp.arrays(np.float64, st.tuples(st.integers(1, 4), st.integers(1, 8)), elements=st.floats(-1e6, 1e6)),
+    points=hnp.arrays(np.float64, st.tuples(st.integers(1, 4), st.integers(2, 8)), elements=st.floats(-1e6, 1e6)),
     seed=st.integers(0, 100),
 )
 def test_projection_is_the_nearest_portfolio(points: Any, seed: int) -> None:
@@ -248,6 +248,30 @@ def test_projection_is_the_nearest_portfolio(points: Any, seed: int) -> None:
     assert np.all(inner <= 1e-8 * (1 + np.abs(points).max()))
     np.testing.assert_allclose(problem.project(nearest), nearest, atol=1e-12)
     np.testing.assert_allclose(problem.project(torch.tensor(points)).numpy(), nearest, atol=1e-9)
+
+
+def test_requests_within_the_tolerance_are_executed_as_they_are() -> None:
+    problem = Portfolio(assets=3)
+    near = np.float32([1 / 3, 1 / 3, 1 / 3]).astype(float)
+    assert problem.project(near) is near
+    assert problem.excess(near, near) == {"budget": 0.0, "bounds": 0.0}
+    rows = np.array([near, [1.0, -5e-7, 0.0], [1.0, -5e-6, 0.0], [0.5, 0.2, 0.2]])
+    projected = problem.project(rows)
+    np.testing.assert_array_equal(projected[:2], rows[:2])
+    np.testing.assert_allclose(projected[2:], [[1.0, 0.0, 0.0], [1.6 / 3, 0.7 / 3, 0.7 / 3]], atol=1e-5)
+    np.testing.assert_array_equal(problem.project(torch.tensor(rows)).numpy(), projected)
+
+
+def test_measures_by_hand() -> None:
+    problem = Portfolio(assets=2)
+    y, z = np.array([[0.1, 0.2], [0.1, 0.2]]), np.array([[0.5, 0.5], [1.0, 0.0]])
+    found = problem.measure(y, z, np.array([[np.nan, np.nan], [0.25, 0.75]]))
+    assert tuple(found) == problem.measures
+    np.testing.assert_allclose(found["return"], [0.15, 0.1])
+    np.testing.assert_allclose(found["turnover"], [0.0, 0.75])
+    one = problem.measure(y[1], z[1], np.array([0.25, 0.75]))
+    assert one == pytest.approx({"return": 0.1, "turnover": 0.75})
+    assert problem.measure(y[1], z[1])["turnover"] == 0
 
 
 def test_violations() -> None:
@@ -318,7 +342,7 @@ def test_bad_scenarios(scenarios: Any, message: str) -> None:
         Portfolio(assets=4).adjoint(scenarios, np.ones((2, 4)), np.ones((2, 4)))
 
 
-@pytest.mark.parametrize("bad", [{"assets": 0}, {"assets": 2.5}, {"risk_aversion": 0.0}, {"transaction_cost": -1.0}])
+@pytest.mark.parametrize("bad", [{"assets": 1}, {"assets": 2.5}, {"risk_aversion": 0.0}, {"transaction_cost": -1.0}])
 def test_bad_parameters(bad: dict[str, Any]) -> None:
     with pytest.raises(ProblemError, match=next(iter(bad))):
         Portfolio(**bad)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from shiftgym.solvers import PowerScheduling, ProblemError, make_problem, power, ramps
+from shiftgym.solvers import PowerScheduling, ProblemError, make_problem, power, ramp_projection, ramps
 from shiftgym.solvers.layer import decide
 
 
@@ -212,13 +212,66 @@ def test_projection_is_the_nearest_feasible_decision(box: tuple[float, float]) -
     nearest = cp.Problem(cp.Minimize(cp.sum_squares(z - requested)), limits)
     nearest.solve(solver=cp.CLARABEL, tol_gap_abs=1e-12, tol_gap_rel=1e-12, tol_feas=1e-12)
     np.testing.assert_allclose(ours, z.value, atol=1e-5)
-    assert np.all(((ours - requested) ** 2).sum(1) <= ((z.value - requested) ** 2).sum(1) + 1e-7)
-    np.testing.assert_array_equal(problem.project(ours), ours)  # a feasible request is executed as it is
-    np.testing.assert_array_equal(problem.project(requested[0]), ours[0])
+    assert ((ours - requested) ** 2).sum() == pytest.approx(nearest.value, rel=1e-9)
+    assert problem.project(ours) is ours  # a feasible request is executed as it is
+    np.testing.assert_allclose(problem.project(requested[0]), ours[0], rtol=1e-14)
+    assert problem.project(np.float32(ours[0]).astype(float)).tolist() == np.float32(ours[0]).tolist()
     np.testing.assert_allclose(problem.project(torch.tensor(requested)).numpy(), ours, rtol=1e-12)
     single = problem.project(requested.astype(np.float32))
     assert single.dtype == np.float32
     np.testing.assert_allclose(single, ours, atol=1e-6)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    wanted=hnp.arrays(
+        np.float64,
+        st.tuples(st.integers(1, 12), st.integers(2, 24)),
+        elements=st.one_of(st.integers(-1, 4).map(float), st.floats(-1, 4)),
+    ),
+    ramp=st.sampled_from([0.0, 0.25, 0.4, 1.0, 10.0]),
+    box=st.sampled_from([*BOXES, (0.0, 0.3)]),
+    scale=st.sampled_from([1e-3, 1.0, 1e6]),
+)
+def test_projection_keeps_the_limits_and_their_multipliers_have_the_right_signs(
+    wanted: Any, ramp: float, box: tuple[float, float], scale: float
+) -> None:
+    """Without prices, the cost of a single scenario is half the squared distance."""
+    problem = PowerScheduling(wanted.shape[1], 0.0, 0.0, ramp * scale, box[0] * scale, box[1] * scale)
+    z = ramp_projection.nearest(wanted * scale, *problem._bounds, problem.ramp)
+    assert feasible(problem, z)
+    assert stationarity(problem, wanted[:, None] * scale, z).max() <= 1e-12
+
+
+@pytest.mark.parametrize("box", BOXES)
+@pytest.mark.parametrize("noise", [0.2, 1.0, 5.0])
+def test_projection_of_a_row_does_not_depend_on_the_others(
+    monkeypatch: pytest.MonkeyPatch, noise: float, box: tuple[float, float]
+) -> None:
+    """One by one, all at once, and some left over by a pivoting that is cut short."""
+    problem = PowerScheduling(low=box[0], high=box[1])
+    requested = 1.5 + noise * np.random.default_rng(0).standard_normal((300, 24))
+    requested[::7] = np.clip(1.4, *box)  # feasible ones stay
+    together = problem.project(requested)
+    np.testing.assert_array_equal(together[::7], requested[::7])
+    free = PowerScheduling(24, 0.0, 0.0, low=box[0], high=box[1])
+    assert stationarity(free, requested[:, None], together).max() <= 1e-12
+    alone = np.array([problem.project(row) for row in requested])
+    np.testing.assert_allclose(together, alone, rtol=1e-11, atol=1e-12)
+    monkeypatch.setattr(ramp_projection, "_PIVOTS", 2)
+    np.testing.assert_allclose(problem.project(requested), alone, rtol=1e-11, atol=1e-12)
+    day = problem.project(requested.reshape(30, 10, 24))
+    np.testing.assert_allclose(day.reshape(300, 24), alone, rtol=1e-11, atol=1e-12)
+
+
+def test_requests_within_the_tolerance_are_executed_as_they_are() -> None:
+    problem = PowerScheduling(hours=3, high=2.0)
+    request = np.array([-8e-7, 0.4, 0.8 + 8e-7])
+    assert problem.project(request) is request
+    assert problem.excess(request, request) == {"ramp": 0.0, "bounds": 0.0}
+    for broken in (request * (1 + 2e-6), request - 1e-6, np.array([2.0, 2.0, 2.0 + 2e-6])):
+        assert not np.array_equal(problem.project(broken), broken)
+        assert max(problem.violations(broken, broken).values()) > 1e-6
 
 
 @pytest.mark.parametrize(
