@@ -1,6 +1,6 @@
 """Distribution shifts: seeded, composable, with one text form; one file per family."""
 
-from . import corruption, marginal, temporal, mixture, swap, resampling  # noqa: F401, I001 - registers, in order of listing
+from . import corruption, marginal, correlation, temporal, mixture, swap, resampling  # noqa: F401, I001 - registers, in order of listing
 from .base import ArrayShift, Compose, Scene, Shift, SingleShift, TraceShift, compose
 from .parameters import Parameter, ShiftError, parameter
 from .registry import describe_shifts, list_shifts, make_shift, parse_shift, register, severity_sweep

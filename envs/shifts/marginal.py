@@ -14,12 +14,21 @@ from .registry import register
 @register("scale", family="marginal")
 @dataclass(frozen=True, kw_only=True)
 class Scale(ArrayShift):
-    """Values multiplied: more users, longer requests, higher volatility."""
+    """Values multiplied: more users, longer requests, higher volatility.
+
+    About the mean, only the spread grows: a volatility without the return that it would promise.
+    """
 
     factor: float = parameter(1.3, identity=1.0, low=0.0, doc="what values are multiplied by")
+    about: str = parameter(
+        "zero", kind="choice", choices=("zero", "mean"), doc="'mean' multiplies the distance from the column's mean"
+    )
 
     def distort(self, values: Values, scene: Scene) -> Values:  # noqa: D102
-        return values * self.factor
+        if self.about == "zero":
+            return values * self.factor
+        mean = scene.reference.mean(axis=0)
+        return np.asarray(mean + (values - mean) * self.factor)
 
 
 @register("offset", family="marginal")

@@ -41,6 +41,7 @@ EXAMPLES = {
     "offset": "offset(amount=-0.4)",
     "stretch": "stretch(factor=3.0, tail=both)",
     "clip": "clip(quantile=0.7)",
+    "correlation": "correlation(share=0.7)",
     "drift": "drift(slope=-0.5)",
     "step": "step(factor=2.0, at=0.25)",
     "phase": "phase(hours=5.0)",
@@ -108,6 +109,7 @@ def test_severity_zero_is_the_identity(text):
 @given(seed=st.integers(0, 2**32 - 1), columns=st.integers(1, 3))
 @settings(max_examples=5, deadline=None)
 def test_seeded_pure_and_above_the_low(text, seed, columns):
+    columns += columns == 1 and "correlation" in text  # one column has no correlation
     trace = make_trace(columns=columns, seed=seed)
     before = [array.copy() for array in arrays(trace)]
     other = dataclasses.replace(make_trace(length=90, columns=columns, seed=3), name="other-hourly")
@@ -340,6 +342,112 @@ def test_clip():
     for text in ("clip", "clip(quantile=0.5, level=0.5)"):
         with pytest.raises(ShiftError, match="one of the two"):
             parse_shift(text)
+
+
+def test_scale_about_the_mean_changes_the_spread_alone():
+    trace = make_trace(low=-np.inf).replace(outcome=0.3 + make_trace(low=-np.inf).outcome, observed=None)
+    shifted = apply("scale(factor=2, about=mean)", trace).outcome
+    assert shifted.mean(axis=0) == pytest.approx(trace.outcome.mean(axis=0))
+    assert shifted.std(axis=0) == pytest.approx(2 * trace.outcome.std(axis=0))
+    half = apply("scale(factor=2, about=mean, severity=0.5)", trace).outcome
+    assert half.std(axis=0) == pytest.approx(1.5 * trace.outcome.std(axis=0))
+
+
+def test_scaled_returns_lose_no_more_than_everything():
+    returns = np.array([[0.1, -0.6], [-0.2, 0.3], [0.0, 0.1]])
+    trace = Trace("r", START + np.arange(3) * np.timedelta64(1, "D"), returns, 86400.0, ("A", "B"), ("1",) * 2,
+                  outcome_low=-1.0, sessions=True)  # fmt: skip
+    assert np.array_equal(apply("scale(factor=2)", trace).outcome, np.maximum(2 * returns, -1))
+
+
+# --- correlation ---
+
+
+def market(columns: int, length: int = 400, seed: int = 0) -> Trace:
+    """Columns that a common factor drives, some against it."""
+    rng = np.random.default_rng(seed)
+    loads = rng.uniform(-0.5, 1.0, columns)
+    values = rng.standard_t(4, (length, 1)) * loads + rng.standard_normal((length, columns))
+    values = rng.normal(0.0, 0.3, columns) + values * rng.uniform(0.01, 2.0, columns)
+    return make_trace(length, columns, low=-np.inf, outcome=values)
+
+
+@given(
+    share=st.floats(0.01, 1.0),
+    columns=st.integers(2, 12),
+    toward=st.sampled_from(["one", "zero"]),
+    seed=st.integers(0, 1000),
+)
+@settings(max_examples=40)
+def test_correlations_move_linearly_and_columns_keep_mean_and_deviation(share, columns, toward, seed):
+    trace = market(columns, seed=seed)
+    shifted = apply(f"correlation(share={share!r}, toward={toward})", trace).outcome
+    assert shifted.mean(axis=0) == pytest.approx(trace.outcome.mean(axis=0), abs=1e-9)
+    assert shifted.std(axis=0) == pytest.approx(trace.outcome.std(axis=0), rel=1e-6)
+    before, after = np.corrcoef(trace.outcome.T), np.corrcoef(shifted.T)
+    target = np.ones((columns, columns)) if toward == "one" else np.eye(columns)
+    assert after == pytest.approx((1 - share) * before + share * target, abs=1e-5)
+
+
+def test_correlations_of_one_are_the_mean_of_all_and_zero_is_the_nearest():
+    trace = market(6)
+    mean, deviation = trace.outcome.mean(axis=0), trace.outcome.std(axis=0)
+    standard = (trace.outcome - mean) / deviation
+    common = standard.sum(axis=1) / standard.sum(axis=1).std()
+    shifted = apply("correlation(share=1)", trace).outcome
+    assert (shifted - mean) / deviation == pytest.approx(np.repeat(common[:, None], 6, axis=1), abs=1e-6)
+    apart = (apply("correlation(share=1, toward=zero)", trace).outcome - mean) / deviation
+    turned = apart @ np.linalg.qr(np.random.default_rng(0).standard_normal((6, 6)))[0]  # uncorrelated as well
+    assert np.square(apart - standard).mean() < np.square(turned - standard).mean()
+
+
+def test_correlation_depends_on_the_present_slot_only():
+    trace = market(3)
+    order = np.random.default_rng(0).permutation(len(trace))
+    shuffled = trace.replace(outcome=trace.outcome[order], observed=None)
+    one, two = (apply("correlation(share=0.8)", t).outcome for t in (trace, shuffled))
+    assert two == pytest.approx(one[order], abs=1e-9)
+    assert np.array_equal(one, apply("correlation(share=0.8)", trace, seed=7).outcome)
+
+
+def test_correlation_of_a_severity_is_that_of_a_share():
+    trace = market(4)
+    half = apply("correlation(share=0.8, severity=0.5)", trace).outcome
+    assert np.array_equal(half, apply("correlation(share=0.4)", trace).outcome)
+    with pytest.raises(ShiftError, match="from 0 to 1"):
+        parse_shift("correlation(share=0.8, severity=2)")
+
+
+def test_correlation_leaves_constant_columns_and_moves_readings_alike():
+    trace = market(3)
+    flat = trace.replace(outcome=np.where(np.arange(3) == 1, 5.0, trace.outcome), observed=None)
+    shifted = apply("correlation(share=1)", flat)
+    assert np.array_equal(shifted.outcome[:, 1], flat.outcome[:, 1])
+    assert np.corrcoef(shifted.outcome[:, [0, 2]].T)[0, 1] == pytest.approx(1)
+    assert np.array_equal(shifted.observed, shifted.outcome)
+    late = apply("lag(slots=1) | correlation(share=0.5)", trace)
+    assert np.array_equal(late.outcome, apply("correlation(share=0.5)", trace).outcome)
+    assert late.observed[1:] == pytest.approx(late.outcome[:-1])
+
+
+@pytest.mark.parametrize(
+    ("trace", "text", "message"),
+    [
+        (market(1), "correlation", "two columns"),
+        (market(12, length=8), "correlation(toward=zero)", "more slots than columns"),
+        (market(2), "correlation(share=1, channel=context)", "context"),
+    ],
+)
+def test_correlations_that_cannot_be_moved_say_why(trace, text, message):
+    with pytest.raises(ShiftError, match=message):
+        apply(text, trace)
+
+
+def test_columns_that_cancel_out_have_no_common_part():
+    column = np.random.default_rng(0).standard_normal((50, 1))
+    trace = make_trace(50, 2, low=-np.inf, outcome=np.hstack((column, -column)))
+    with pytest.raises(ShiftError, match="cancel out"):
+        apply("correlation(share=1)", trace)
 
 
 # --- temporal ---
