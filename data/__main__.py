@@ -25,9 +25,8 @@ def list_command(console: Console) -> int:
     for header in ("slot", "counts", "file", "what it is"):
         table.add_column(header)
     for info in catalogue().values():
-        assert info.file is not None
         kind = "default " if info.kind == "requests" else ""
-        where = "found" if find(info.file) else "not downloaded"
+        where = "found" if all(map(find, info.files)) else "not downloaded"
         slot = kind + format_duration(info.slot)
         table.add_row(info.name, slot, info.quantity, where, info.title)
     console.print(table)
@@ -51,14 +50,15 @@ def info_command(console: Console, name: str) -> int:
         "cite": info.citation,
         "notes": info.notes,
     }
-    if info.file is not None:
-        rows |= {
-            "url": info.file.url,
-            "sha256": info.file.sha256 or "not published; recorded on the first download",
-            "made by": f"shiftgym.data.{info.file.derive}.derive" if info.file.derive else "",
-            "file": str(find(info.file) or "not downloaded"),
-        }
-    for key, value in rows.items():
+    described = [*rows.items()]
+    for file in info.files:
+        described += [
+            ("url", file.url),
+            ("sha256", file.sha256 or "not published; recorded on the first download"),
+            ("made by", f"shiftgym.data.{file.derive}.derive" if file.derive else ""),
+            ("file", str(find(file) or "not downloaded")),
+        ]
+    for key, value in described:
         if value:
             table.add_row(key, escape(value))
     console.print(table)
@@ -72,9 +72,7 @@ def fetch_command(console: Console, names: Sequence[str]) -> int:
         if trace_info(name).synthetic:
             console.print(f"{name}: synthetic, nothing to download")
             continue
-        file = entry(name).file
-        assert file is not None
-        files[file.key] = file
+        files |= {file.key: file for file in entry(name).files}
     failures = 0
     for file in files.values():
         try:

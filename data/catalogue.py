@@ -62,14 +62,14 @@ class TraceInfo:
     ----------
     name, title : str
         The name to load it by, and what it is.
-    kind : {"requests", "series", "generated"}
-        Whether the source has one row per request or one row per slot, or is a law that is drawn from.
+    kind : {"requests", "series", "grid", "generated"}
+        Whether the source has one row per request, per slot or per hour of a local clock, or is a law to draw from.
     slot : float
         Length of a slot in seconds: the native one of a series, the default one of requests.
     quantity : str
         What is counted per slot.
-    file : PublicFile or None
-        The file behind it; None for a stand-in, a generated trace or one of the user's own.
+    files : tuple of PublicFile
+        The files behind it, in the order of time; none for a stand-in, a generated trace or one of the user's own.
     columns : mapping of str to str
         Columns of the file, with units.
     span, licence, citation, notes : str
@@ -84,10 +84,10 @@ class TraceInfo:
 
     name: str
     title: str
-    kind: Literal["requests", "series", "generated"]
+    kind: Literal["requests", "series", "grid", "generated"]
     slot: float = 2.0
     quantity: str = "tokens"
-    file: PublicFile | None = None
+    files: tuple[PublicFile, ...] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
     span: str = ""
     licence: str = ""
@@ -102,7 +102,7 @@ class TraceInfo:
         """Origin and terms, in the form that a trace carries."""
         return Provenance(
             source=self.title,
-            url=self.file.url if self.file else "",
+            url=" ".join(file.url for file in self.files),
             licence=self.licence,
             citation=self.citation,
             synthetic=self.synthetic,
@@ -110,7 +110,10 @@ class TraceInfo:
         )
 
 
-_READING = ("rows", "time", "prompt", "output", "unit", "start", "outcome", "scale", "coverage")
+_READING = (
+    *("rows", "time", "prompt", "output", "unit", "start", "outcome", "scale", "coverage"),
+    *("header", "delimiter", "format", "stamp", "zone", "utc", "context", "band"),
+)
 
 
 @functools.cache
@@ -137,8 +140,9 @@ def catalogue() -> dict[str, TraceInfo]:
         table = {**tables.get(table.get("inherit", ""), {}), **table}
         table.pop("inherit", None)
         reading = {key: table.pop(key) for key in _READING if key in table}
-        file = public_files()[table.pop("file")]
-        infos[name] = TraceInfo(name=name, file=file, reading=reading, **table)
+        keys = table.pop("file")
+        files = tuple(public_files()[key] for key in ([keys] if isinstance(keys, str) else keys))
+        infos[name] = TraceInfo(name=name, files=files, reading=reading, **table)
     return infos
 
 

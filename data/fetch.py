@@ -130,15 +130,13 @@ def fetch(file: PublicFile, progress: bool = True) -> Path:
         raise DownloadError(f"{error}. {_ways_out(file)}") from error
 
 
-def fetch_trace(name: str, progress: bool = True) -> Path:
-    """Return the path of the file behind a real trace, downloading it when needed (see :func:`fetch`)."""
-    file = entry(name).file
-    assert file is not None  # every real trace has one
-    return fetch(file, progress)
+def fetch_trace(name: str, progress: bool = True) -> tuple[Path, ...]:
+    """Return the paths of the files behind a real trace, downloading them when needed (see :func:`fetch`)."""
+    return tuple(fetch(file, progress) for file in entry(name).files)
 
 
 def _ways_out(file: PublicFile) -> str:
-    names = [info.name for info in catalogue().values() if info.file and info.file.key == file.key]
+    names = [info.name for info in catalogue().values() if file.key in {known.key for known in info.files}]
     return (
         f"Ways out: connect and run `python -m shiftgym.data fetch {names[0]}`, which resumes; or put the "
         f"file into a folder as {file.path} and name that folder in {VARIABLE}; or use the stand-in that "

@@ -4,6 +4,7 @@ Rewrites ``synthetic.toml``. Its present content says which parts a model has an
 
 * Length mixtures by expectation maximisation on the logarithm of the tokens.
 * The hump, the daily harmonics and the weekend by least squares on the log level.
+* Grid loads as in :mod:`shiftgym.data.fit_grid`.
 * All else by the simulated method of moments (McFadden, Econometrica 57(5), 1989): Nelder-Mead on the distance
   between the real statistics and their mean over a few seeds, with the same seeds at every step.
 """
@@ -22,11 +23,12 @@ from scipy.optimize import minimize
 from scipy.stats import spearmanr
 
 from .files import atomic_write
+from .fit_grid import fit_grid
 from .registry import load_requests, load_trace
 from .requests import RequestLog
-from .sampling import Floats
+from .sampling import Floats, day_and_weekend
 from .summary import summarise
-from .synthetic import day_and_weekend, request_model, series_model
+from .synthetic import request_model, series_model
 from .trace import Trace
 
 SEEDS = range(8)
@@ -205,7 +207,7 @@ def to_toml(parameters: Table) -> str:
         "# Parameters of the synthetic stand-ins; synthetic.py documents each field. Times in seconds unless it says",
         "# slots, lengths in tokens. Fitted to the real traces by `python -m shiftgym.data.fit_synthetic`.",
     ]
-    for group in ("requests", "series"):
+    for group in ("requests", "series", "grid"):
         for name, table in parameters[group].items():
             lines += ["", f"[{group}.{name}]", *(f"{key} = {value(item)}" for key, item in table.items())]
     return "\n".join(lines) + "\n"
@@ -218,11 +220,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # A release file is too large to fit to: its model is that of the ten-minute series, refined.
     series = [name for name, table in parameters["series"].items() if "like" not in table]
     parser = argparse.ArgumentParser(description="Refit the synthetic stand-ins to the real traces.")
-    parser.add_argument("names", nargs="*", default=[*parameters["requests"], *series], metavar="NAME")
+    parser.add_argument(
+        "names", nargs="*", default=[*parameters["requests"], *series, *parameters["grid"]], metavar="NAME"
+    )
     for name in parser.parse_args(arguments).names:
         print(name, flush=True)
         if name in parameters["requests"]:
             parameters["requests"][name] = fit_requests(name, parameters["requests"][name])
+        elif name in parameters["grid"]:
+            parameters["grid"][name] = fit_grid(load_trace(name), parameters["grid"][name])
         else:
             parameters["series"][name] = fit_series(name, parameters["series"][name])
         with atomic_write(path) as handle:

@@ -20,6 +20,7 @@ from .trace import Trace, parse_duration
 
 DEFAULT_SLOT = 2.0
 Loader = Callable[[], Trace | RequestLog]
+Files = tuple[tuple[str, int], ...]  # paths, each with the time of its last change
 
 _own: dict[str, Loader] = {}
 
@@ -156,8 +157,7 @@ def _slots(name: str, slot: float | None) -> Trace:
         return _aggregated(_source(name), slot)
     if name.startswith(SYNTHETIC):
         return _generated_slots(info.name, slot or info.slot)
-    path = _located(name)
-    return _streamed(name, slot or info.slot, str(path), path.stat().st_mtime_ns)
+    return _streamed(name, slot or info.slot, _located(name))
 
 
 @functools.lru_cache(maxsize=64)
@@ -182,34 +182,35 @@ def _source(name: str) -> Trace | RequestLog:
         return _drawn(name)
     if info.synthetic:
         return _generated(name.removeprefix(SYNTHETIC))
-    path = _located(name)
-    return _read_real(name, str(path), path.stat().st_mtime_ns)
+    return _read_real(name, _located(name))
 
 
-def _located(name: str) -> Path:
-    from .fetch import fetch
+def _located(name: str) -> Files:
+    from .fetch import fetch_trace
 
-    file = entry(name).file
-    assert file is not None
-    return fetch(file)
+    return tuple((str(path), path.stat().st_mtime_ns) for path in fetch_trace(name))
 
 
 @functools.lru_cache(maxsize=32)
-def _read_real(name: str, path: str, mtime: int) -> Trace | RequestLog:
+def _read_real(name: str, files: Files) -> Trace | RequestLog:
+    info, paths = entry(name), [Path(path) for path, _ in files]
+    if info.kind == "grid":
+        from .grid import read_grid
+
+        return read_grid(paths, info)
     from .loaders import read_requests, read_series
 
-    info = entry(name)
     if info.kind == "series":
-        return read_series(path, info)
-    return read_requests(path, name=name, provenance=info.provenance, **info.reading)
+        return read_series(paths[0], info)
+    return read_requests(paths[0], name=name, provenance=info.provenance, **info.reading)
 
 
 @functools.lru_cache(maxsize=8)
-def _streamed(name: str, slot: float, path: str, mtime: int) -> Trace:
+def _streamed(name: str, slot: float, files: Files) -> Trace:
     from .stream import stream_slots
 
     info = entry(name)
-    trace = stream_slots(path, slot, name=name, provenance=info.provenance, **info.reading)
+    trace = stream_slots(files[0][0], slot, name=name, provenance=info.provenance, **info.reading)
     return with_calendar(trace)
 
 

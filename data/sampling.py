@@ -25,6 +25,17 @@ def drift(count: int, memory: float, rng: np.random.Generator) -> Floats:
     return centred / max(float(centred.std()), 1e-12)
 
 
+def day_and_weekend(time: NDArray[np.datetime64], slot: float) -> tuple[Floats, Floats]:
+    """Fraction of the day, and a weekend indicator that changes over half a day, both of shape (T,)."""
+    since = time.astype("datetime64[ns]").astype(np.int64)  # whole days are ten times slower to get from dates
+    seconds = since % (86400 * 10**9) / 1e9 + slot / 2
+    rest = np.zeros(len(time))
+    for hours in range(-6, 7):
+        days = (since + hours * 3600 * 10**9) // (86400 * 10**9)
+        rest += (days + 3) % 7 >= 5  # 1970-01-01 is a Thursday, day 3 of its week
+    return seconds / 86400, rest / 13
+
+
 def orthogonal(path: Floats, *others: Floats) -> Floats:
     """Part of ``path``, shape (T,), that the other paths do not explain, with mean 0 and standard deviation 1.
 

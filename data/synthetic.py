@@ -1,4 +1,4 @@
-"""Synthetic stand-ins fitted to the real LLM traces: same length, slot, units and calendar, no download.
+"""Synthetic stand-ins fitted to the real traces: same length, slot, units and calendar, no download.
 
 A stand-in is a stochastic model with a handful of scalars per trace (``synthetic.toml``), fitted to the
 real one by ``python -m shiftgym.data.fit_synthetic``. No number of a real trace is stored.
@@ -15,7 +15,7 @@ Request logs (:func:`synthetic_requests`) are Cox processes:
 Series (:func:`synthetic_trace`) have a log level with daily harmonics, a weekend level and two
 autoregressive terms, multiplied in episodes (bursts, outages) and brought to the fitted mean. The release
 files, a week of requests, are such a series at ten minutes, refined to any shorter slot as a compound
-Poisson process, again with an Ornstein-Uhlenbeck log rate.
+Poisson process, again with an Ornstein-Uhlenbeck log rate. Grid loads have a module of their own.
 
 References
 ----------
@@ -41,7 +41,8 @@ from numpy.typing import NDArray
 
 from .errors import UnknownNameError
 from .requests import RequestLog
-from .sampling import Floats, drift, orthogonal, reorder, stamp, stratified_lognormal
+from .sampling import Floats, day_and_weekend, drift, orthogonal, reorder, stamp, stratified_lognormal
+from .synthetic_grid import grid_model
 from .trace import Provenance, Trace, format_duration, parse_duration
 
 SYNTHETIC_NAMES = (
@@ -59,6 +60,12 @@ SYNTHETIC_NAMES = (
     "servegen-deepseek-r1",
     "servegen-mm-image",
     "burstgpt-hourly",
+    "pjm-duq",
+    "pjm-duq-long",
+    "pjm-east",
+    "pjm-aep",
+    "caiso",
+    "germany",
 )
 DEFAULT_SLOT = 2.0
 
@@ -348,14 +355,6 @@ class SeriesModel:
         return rng.poisson(level).astype(np.float64) if self.counts else level
 
 
-def day_and_weekend(time: NDArray[np.datetime64], slot: float) -> tuple[Floats, Floats]:
-    """Fraction of the day, and a weekend indicator that changes over half a day, both of shape (T,)."""
-    seconds = (time - time.astype("datetime64[D]")) / np.timedelta64(1, "s") + slot / 2
-    around = np.arange(-6, 7) * np.timedelta64(1, "h")
-    days = (time[:, None] + around).astype("datetime64[D]").astype(np.int64)
-    return seconds / 86400, ((days + 3) % 7 >= 5).mean(axis=1)  # 1970-01-01 is a Thursday, day 3 of its week
-
-
 @cache
 def _parameters() -> dict[str, Any]:
     return tomllib.loads(Path(__file__).with_name("synthetic.toml").read_text(encoding="utf-8"))
@@ -442,8 +441,11 @@ def synthetic_trace(name: str, seed: int = 0, slot: str | float | None = None) -
         raise UnknownNameError("synthetic trace", name, SYNTHETIC_NAMES)
     if name in _parameters()["requests"]:
         return synthetic_requests(name, seed).slots(DEFAULT_SLOT if slot is None else slot)
-    model = series_model(_parameters()["series"][name])
     rng = np.random.Generator(np.random.PCG64(seed))
+    if name in _parameters()["grid"]:
+        trace = _grid_trace(name, rng)
+        return trace if slot is None else trace.coarsen(slot)
+    model = series_model(_parameters()["series"][name])
     trace = _trace(name, model, model.draw(rng), model.slot)
     seconds = DEFAULT_SLOT if slot is None else parse_duration(slot)
     if model.requests is not None and seconds < model.slot:
@@ -461,6 +463,24 @@ def _trace(name: str, model: SeriesModel, outcome: Floats, slot: float) -> Trace
         outcome_names=(model.outcome,),
         outcome_units=(f"{model.unit}/{format_duration(slot)}",),
         outcome_low=0.0,
+        provenance=_provenance(name),
+    )
+
+
+def _grid_trace(name: str, rng: np.random.Generator) -> Trace:
+    model = grid_model(_parameters()["grid"][name])
+    load, context = model.draw(rng)
+    return Trace(
+        name=f"synthetic-{name}",
+        time=model.time,
+        outcome=load,
+        slot=3600.0,
+        outcome_names=("load",),
+        outcome_units=("GW",),
+        outcome_low=0.0,
+        context=np.stack([column for column, _ in context.values()], axis=1) if context else np.empty((len(load), 0)),
+        context_names=tuple(context),
+        context_units=tuple(unit for _, unit in context.values()),
         provenance=_provenance(name),
     )
 

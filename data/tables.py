@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import gzip
 import json
@@ -32,7 +33,14 @@ def file_format(path: Path) -> str:
     TraceError
         For any other ending, or a file that is missing or empty.
     """
-    endings = {".csv": "csv", ".parquet": "parquet", ".pq": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+    endings = {
+        ".csv": "csv",
+        ".txt": "csv",
+        ".parquet": "parquet",
+        ".pq": "parquet",
+        ".jsonl": "jsonl",
+        ".ndjson": "jsonl",
+    }
     plain = path.with_suffix("") if path.suffix == ".gz" else path
     if plain.suffix.lower() not in endings:
         raise TraceError(
@@ -55,7 +63,14 @@ def check_columns(path: Path, found: Sequence[str], wanted: Sequence[str]) -> No
             raise TraceError(f"file {path} has no column {name!r}{hint} Columns found: {', '.join(found)}")
 
 
-def batches(path: Path, columns: Sequence[str], types: dict[str, Any]) -> Iterator[pa.RecordBatch]:
+def batches(
+    path: Path,
+    columns: Sequence[str],
+    types: dict[str, Any],
+    *,
+    header: Sequence[str] | None = None,
+    delimiter: str = ",",
+) -> Iterator[pa.RecordBatch]:
     """Yield the named columns of a file, batch by batch, in the order of the rows.
 
     Parameters
@@ -66,6 +81,10 @@ def batches(path: Path, columns: Sequence[str], types: dict[str, Any]) -> Iterat
         The columns to read; the others are skipped.
     types : dict of str to pyarrow type
         Type of each column of a text file; a Parquet file has its own.
+    header : sequence of str, optional
+        Names of all columns of a CSV file that has none.
+    delimiter : str
+        What separates the cells of a CSV file.
 
     Raises
     ------
@@ -73,33 +92,76 @@ def batches(path: Path, columns: Sequence[str], types: dict[str, Any]) -> Iterat
         If the file is missing, empty or malformed, or a column is missing.
     """
     kind = file_format(path)
-    read = {"csv": _csv_batches, "parquet": _parquet_batches, "jsonl": _jsonl_batches}[kind]
+    with _explained(path, kind):
+        if kind == "csv":
+            yield from _csv_batches(path, list(columns), types, header, delimiter)
+        elif kind == "parquet":
+            yield from _parquet_batches(path, list(columns))
+        else:
+            yield from _jsonl_batches(path, list(columns))
+
+
+def column_names(path: Path) -> list[str]:
+    """Return the names of the columns of a file with a header, in its order.
+
+    Raises
+    ------
+    TraceError
+        If the file is missing, empty or malformed.
+    """
+    kind = file_format(path)
+    with _explained(path, kind):
+        if kind == "csv":
+            with pa.csv.open_csv(path, read_options=pa.csv.ReadOptions(block_size=BLOCK)) as reader:
+                return list(reader.schema.names)
+        if kind == "parquet":
+            with pa.parquet.ParquetFile(path) as file:
+                return list(file.schema_arrow.names)
+        return list(_first_row(path))
+
+
+@contextlib.contextmanager
+def _explained(path: Path, kind: str) -> Iterator[None]:
     try:
-        yield from read(path, list(columns), types)
+        yield
     except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeDecodeError, EOFError, OSError) as error:
         # a broken gzip is an OSError
         first = str(error).strip().splitlines()[0]
         raise TraceError(f"file {path} cannot be read as {kind}: {first}") from error
 
 
-def _csv_batches(path: Path, columns: list[str], types: dict[str, Any]) -> Iterator[pa.RecordBatch]:
-    read = pa.csv.ReadOptions(block_size=BLOCK)
+def _csv_batches(
+    path: Path, columns: list[str], types: dict[str, Any], header: Sequence[str] | None, delimiter: str
+) -> Iterator[pa.RecordBatch]:
+    read = pa.csv.ReadOptions(block_size=BLOCK, column_names=header)
+    parse = pa.csv.ParseOptions(delimiter=delimiter)
     # Strings need no type of their own: with one, pyarrow would not read an empty cell as missing.
     convert = pa.csv.ConvertOptions(column_types=types, strings_can_be_null=True)
-    with pa.csv.open_csv(path, read_options=read, convert_options=convert) as reader:
+    with pa.csv.open_csv(path, read_options=read, parse_options=parse, convert_options=convert) as reader:
         check_columns(path, reader.schema.names, columns)
     convert.include_columns = columns
-    with pa.csv.open_csv(path, read_options=read, convert_options=convert) as reader:
+    with pa.csv.open_csv(path, read_options=read, parse_options=parse, convert_options=convert) as reader:
         yield from reader
 
 
-def _parquet_batches(path: Path, columns: list[str], types: dict[str, Any]) -> Iterator[pa.RecordBatch]:
+def _parquet_batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
     with pa.parquet.ParquetFile(path) as file:
         check_columns(path, file.schema_arrow.names, columns)
         yield from file.iter_batches(columns=columns)
 
 
-def _jsonl_batches(path: Path, columns: list[str], types: dict[str, Any]) -> Iterator[pa.RecordBatch]:
+def _jsonl_batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    row = _first_row(path)
+    check_columns(path, list(row), columns)
+    # a number may be a time of any unit, a text is an ISO stamp: the first row tells
+    schema = [(n, pa.string() if isinstance(row[n], str) else pa.float64()) for n in columns]
+    parse = pa.json.ParseOptions(explicit_schema=pa.schema(schema), unexpected_field_behavior="ignore")
+    with pa.input_stream(path) as stream:  # unpacks a .gz
+        table = pa.json.read_json(stream, parse_options=parse)
+    yield from table.select(columns).to_batches()
+
+
+def _first_row(path: Path) -> dict[str, Any]:
     open_text = gzip.open if path.suffix == ".gz" else open
     with open_text(path, "rt", encoding="utf-8") as lines:
         first = next((line for line in lines if line.strip()), "")
@@ -107,13 +169,7 @@ def _jsonl_batches(path: Path, columns: list[str], types: dict[str, Any]) -> Ite
         row = json.loads(first)
     except json.JSONDecodeError as error:
         raise TraceError(f"file {path}: its first line is not JSON ({error}); one object a line is expected") from None
-    check_columns(path, list(row) if isinstance(row, dict) else [], columns)
-    # a number may be a time of any unit, a text is an ISO stamp: the first row tells
-    schema = [(n, pa.string() if isinstance(row[n], str) else pa.float64()) for n in columns]
-    parse = pa.json.ParseOptions(explicit_schema=pa.schema(schema), unexpected_field_behavior="ignore")
-    with pa.input_stream(path) as stream:  # unpacks a .gz
-        table = pa.json.read_json(stream, parse_options=parse)
-    yield from table.select(columns).to_batches()
+    return row if isinstance(row, dict) else {}
 
 
 def check_unit(unit: str | None, where: str) -> None:

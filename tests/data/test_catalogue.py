@@ -37,15 +37,15 @@ def test_every_trace_states_its_origin() -> None:
         assert info.citation
         assert info.columns
         assert info.span
-        assert info.file is not None
-        assert info.file.url.startswith("https://")
-        assert info.provenance.url == info.file.url
+        assert info.files
+        assert all(file.url.startswith("https://") for file in info.files)
+        assert info.provenance.url == " ".join(file.url for file in info.files)
         assert not info.synthetic
 
 
 def test_every_file_has_a_checksum_or_says_why_not() -> None:
     for file in public_files().values():
-        notes = [info.notes for info in catalogue().values() if info.file == file]
+        notes = [info.notes for info in catalogue().values() if file in info.files]
         assert notes, f"no trace reads {file.key}"
         assert file.sha256 or file.sha256_derived or all("trusted" in note for note in notes)
         for digest in (file.sha256, file.sha256_gz, *file.sha256_derived):
@@ -129,8 +129,7 @@ def test_a_streamed_log_is_not_kept(name: str) -> None:
 
 
 def test_a_streamed_log_is_read_in_slots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = trace_info("azure-2024-code").file
-    assert file is not None
+    (file,) = trace_info("azure-2024-code").files
     stamps = ("2024-05-10 00:00:00.01+00:00", "2024-05-10 00:00:00.5+00:00", "2024-05-13 00:00:00+00:00")
     rows = "".join(f"{stamp},10,1\n" for stamp in stamps)
     (tmp_path / Path(file.path).name).write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n" + rows)

@@ -161,8 +161,7 @@ def test_a_missing_address_says_so(server: Server) -> None:
 
 
 def test_offline_names_the_ways_out(server: Server) -> None:
-    file = entry("azure-2023-conv").file
-    assert file is not None
+    (file,) = entry("azure-2023-conv").files
     closed = PublicFile(file.key, file.path, "http://127.0.0.1:9/log.csv", file.sha256)
     with pytest.raises(
         DownloadError, match=r"127\.0\.0\.1:9/log\.csv cannot be reached.*fetch.*SHIFTGYM_DATA.*no download"
