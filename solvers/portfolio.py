@@ -7,7 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array, beyond, constant, inner, kind, namespace, nothing, on_torch, warn_unsolved
+from .arrays import (
+    Array,
+    beyond,
+    constant,
+    every,
+    inner,
+    kind,
+    largest,
+    namespace,
+    nothing,
+    on_torch,
+    smallest,
+    warn_unsolved,
+)
 from .base import Adjoint, DecisionProblem, ProblemError
 
 
@@ -151,25 +164,25 @@ class Portfolio(DecisionProblem):
         Portfolios that miss it by no more than the tolerance, in their sum or an entry, come back as they are.
         """
         xp = namespace(decisions)
-        fits = (abs(decisions.sum(-1) - 1) <= self.tolerance) & (decisions >= -self.tolerance).all(-1)
-        if fits.all():
+        fits = (abs(decisions.sum(-1) - 1) <= self.tolerance) & (smallest(decisions) >= -self.tolerance)
+        if every(fits):
             return decisions
         # how far below the largest entry; no entry more than one below it survives
-        below = xp.max(decisions, axis=-1, keepdims=True) - decisions
+        below = largest(decisions)[..., None] - decisions
         below = xp.minimum(below, constant(1.0, below))
         # the level makes the entries above it one in sum; it is the least mean distance of the leading entries
         sums = xp.cumulative_sum(xp.sort(below, axis=-1), axis=-1) + 1
         count = xp.arange(1, self.decision_dim + 1, **kind(sums))
-        nearest = xp.clip(xp.min(sums / count, axis=-1, keepdims=True) - below, 0.0, None)
+        nearest = xp.maximum(smallest(sums / count)[..., None] - below, constant(0.0, below))
         return nearest if decisions.ndim == 1 else xp.where(fits[..., None], decisions, nearest)
 
     def excess(self, decisions: Array, feasible: Array) -> dict[str, Array]:
         """``budget``: distance of the sum from one; ``bounds``: largest distance of a share outside [0, 1]."""
         if feasible is decisions:
             return dict.fromkeys(self.hard_families, nothing(decisions))
-        xp = namespace(decisions)
-        outside = xp.max(xp.abs(decisions - xp.clip(decisions, 0.0, 1.0)), axis=-1)
-        budget = xp.abs(decisions.sum(-1) - 1)
+        short, over = -smallest(decisions), largest(decisions) - 1
+        outside = namespace(over).maximum(short, over)
+        budget = abs(decisions.sum(-1) - 1)
         return {"budget": beyond(budget, self.tolerance), "bounds": beyond(outside, self.tolerance)}
 
     def shortfall(self, outcomes: Array, decisions: Array) -> dict[str, Array]:

@@ -10,6 +10,7 @@ from .arrays import (
     Array,
     beyond,
     density,
+    every,
     in_chunks,
     in_double,
     inner,
@@ -19,6 +20,7 @@ from .arrays import (
     namespace,
     nothing,
     on_numpy,
+    smallest,
 )
 from .base import Adjoint, DecisionProblem, ProblemError
 from .ramp_projection import nearest
@@ -106,8 +108,8 @@ class PowerScheduling(DecisionProblem):
         """Sum over the hours; shape (...)."""
         surplus = decisions - outcomes
         mean, half = (self.excess_price - self.shortage) / 2, (self.excess_price + self.shortage) / 2
-        price = half * namespace(surplus).sign(surplus) + mean  # excess_price above the load, -shortage below
-        return inner(price + 0.5 * surplus, surplus)
+        # a surplus costs half + mean = excess_price, what is missing half - mean = shortage
+        return 0.5 * inner(surplus, surplus) + half * abs(surplus).sum(-1) + mean * surplus.sum(-1)
 
     def perfect(self, outcomes: Array, previous: Array | None = None) -> Array:
         """The cheapest feasible generation for a known load, which is the load itself where it is feasible."""
@@ -122,7 +124,7 @@ class PowerScheduling(DecisionProblem):
         A request that breaks a limit by no more than the tolerance counts as feasible.
         """
         broken = self._broken(decisions)
-        if not broken.any():
+        if every(~broken):
             return decisions
         xp = namespace(decisions)
         if decisions.ndim == 1:
@@ -137,14 +139,13 @@ class PowerScheduling(DecisionProblem):
         xp = namespace(decisions)
         low, high = self._bounds
         slack = self.tolerance
-        if decisions.dtype != xp.float64:
+        if decisions.itemsize < 8:
             slack += 2 * float(xp.finfo(decisions.dtype).eps) * float(xp.max(xp.abs(decisions)))
-        change = xp.abs(decisions[..., 1:] - decisions[..., :-1])
-        broken = (change > self.ramp + slack).any(-1)
+        broken = _steepest(decisions) > self.ramp + slack
         if low > -np.inf:
-            broken = broken | (decisions < low - slack).any(-1)
+            broken = broken | (smallest(decisions) < low - slack)
         if high < np.inf:
-            broken = broken | (decisions > high + slack).any(-1)
+            broken = broken | (largest(decisions) > high + slack)
         return broken
 
     def _project(self, decisions: Array) -> Array:
@@ -163,13 +164,15 @@ class PowerScheduling(DecisionProblem):
         """``ramp``: the largest change beyond the limit; ``bounds``: the largest distance outside [low, high]."""
         if feasible is decisions:
             return {family: nothing(decisions) for family in self.hard_families}
-        xp = namespace(decisions)
-        change = xp.abs(decisions[..., 1:] - decisions[..., :-1])
-        magnitudes = {"ramp": largest(beyond(change - self.ramp, self.tolerance))}
-        if "bounds" in self.hard_families:
-            low, high = self._bounds
-            outside = xp.abs(decisions - xp.clip(decisions, low, high))
-            magnitudes["bounds"] = largest(beyond(outside, self.tolerance))
+        low, high = self._bounds
+        magnitudes = {"ramp": beyond(_steepest(decisions) - self.ramp, self.tolerance)}
+        sides = []
+        if low > -np.inf:
+            sides.append(beyond(low - smallest(decisions), self.tolerance))
+        if high < np.inf:
+            sides.append(beyond(largest(decisions) - high, self.tolerance))
+        if sides:
+            magnitudes["bounds"] = sides[0] if len(sides) == 1 else namespace(sides[0]).maximum(*sides)
         return magnitudes
 
     def shortfall(self, outcomes: Array, decisions: Array) -> dict[str, Array]:
@@ -265,3 +268,8 @@ class PowerScheduling(DecisionProblem):
         fair = -rest / xp.where(pinned, hits, xp.ones_like(hits))
         marginal = surplus + xp.where(hit > 0, fair[:, None] + 0 * y, jump)
         return Adjoint(multiplier, moves, -(multiplier[:, None] * marginal).sum(-1))
+
+
+def _steepest(decisions: Array) -> Array:
+    """Largest change (...) from one hour to the next."""
+    return largest(abs(decisions[..., 1:] - decisions[..., :-1]))
