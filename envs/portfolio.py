@@ -142,9 +142,11 @@ class PortfolioTask(RowTask):
             context = (self._panel(trace) - self._centre) / self._scale @ self._axes
         return Rows.of_slots(trace, context)
 
-    def drawn(self, outcome: Floats, decision: Floats, oracle: Floats) -> tuple[Floats, Floats, Floats]:
-        """Returns of the session: of the mean asset, of the portfolio, of the oracle's."""
-        return np.atleast_1d(outcome.mean()), np.atleast_1d(outcome @ decision), np.atleast_1d(outcome @ oracle)
+    def drawn(self, outcomes: Floats, decisions: Floats, oracle: Floats) -> tuple[Floats, Floats, Floats]:
+        """Returns of a session (..., 1): of all assets alike, of the portfolio, of the oracle's."""
+        alike = outcomes.mean(-1, keepdims=True)
+        ours, best = ((outcomes * shares).sum(-1, keepdims=True) for shares in (decisions, oracle))
+        return alike, ours, best
 
 
 class PortfolioEnv(ReplayEnv):

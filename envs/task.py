@@ -187,9 +187,9 @@ class Task(ABC):
     def _points(self, trace: Trace) -> Points:
         """Cut a trace into decision points."""
 
-    def drawn(self, outcome: Floats, decision: Floats, oracle: Floats) -> tuple[Floats, Floats, Floats]:
-        """What the picture of a replay shows of one step: outcome, decision and oracle, one value per slot."""
-        return outcome, decision, oracle
+    def drawn(self, outcomes: Floats, decisions: Floats, oracle: Floats) -> tuple[Floats, Floats, Floats]:
+        """What the picture of a replay shows of outcomes, decisions and the oracle's, one value per slot (..., w)."""
+        return outcomes, decisions, oracle
 
     def _check_comparable(self, units: bool = True, way_out: str = "") -> None:
         """Raise unless trace and reference have slots of one length and, where asked for, count the same thing."""

@@ -135,7 +135,7 @@ def digest(content: Any) -> str:
 
 def trace_digest(trace: Trace) -> str:
     """Digest of the numbers that a trace replays."""
-    checksum = hashlib.sha256(f"{trace.slot} {trace.outcome_low} {trace.context_names}".encode())
+    checksum = hashlib.sha256(f"{trace.slot} {trace.outcome_low} {trace.outcome_names} {trace.context_names}".encode())
     for array in (trace.time, trace.outcome, trace.observed, trace.context, trace.shifted):
         checksum.update(np.asarray(array).tobytes())
     return checksum.hexdigest()[:16]

@@ -18,6 +18,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ..data.files import atomic_write
 from .results import Run, summary
+from .rollout import SHOWN
+from .scores import LEADING
 
 PLOTS = "plots"
 WIDTH = 7.2
@@ -45,7 +47,8 @@ _STYLE: dict[Any, Any] = {
 }
 #: A linear axis hides the small values when the largest is this many times the smallest.
 _LOG_RANGE = 20.0
-_REPLAY_STEPS = 150
+#: Slots of a replay that a panel shows.
+_REPLAY_SLOTS = 150
 
 
 class Look(NamedTuple):
@@ -129,10 +132,10 @@ def _legend(figure: Figure, looks: dict[str, Look], names: Sequence[str], lines:
 
 
 def plot_regret(run: Run) -> Figure | None:
-    """Draw normalised regret by scenario and agent; clairvoyants, whose regret is zero, are left out."""
-    table = summary(run.results)
+    """Draw the leading score by scenario and agent; clairvoyants are left out."""
+    table, score = summary(run.results), run.score
     table = table[(table["sweep"] == "") & ~table["clairvoyant"].astype(bool)]
-    table = table[np.isfinite(table["normalised_regret"])]
+    table = table[np.isfinite(table[score])]
     if table.empty:
         return None
     looks, scenarios, agents = _looks(run), list(table["scenario"].unique()), list(table["agent"].unique())
@@ -142,27 +145,27 @@ def plot_regret(run: Run) -> Figure | None:
     for agent, offset in zip(agents, offsets, strict=True):
         mine = table[table["agent"] == agent]
         place = [scenarios.index(scenario) + offset for scenario in mine["scenario"]]
-        look, value = looks[agent], mine["normalised_regret"].to_numpy()
+        look, value = looks[agent], mine[score].to_numpy()
         # on a logarithmic axis an interval that reaches zero would have no left end
-        half = mine["normalised_regret_half"].to_numpy()
+        half = mine[f"{score}_half"].to_numpy()
         whiskers = np.stack((np.minimum(half, 0.95 * np.abs(value)), half))
         axes.errorbar(value, place, xerr=whiskers, fmt=look.marker, color=look.color, capsize=2, elinewidth=1)
     for row in range(1, len(scenarios)):
         axes.axhline(row - 0.5, color="0.8", lw=0.6)
-    _scale(axes, table["normalised_regret"].tolist())
+    _scale(axes, table[score].tolist())
     axes.set_yticks(range(len(scenarios)), scenarios)
     axes.set_ylim(len(scenarios) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
-    axes.set_xlabel("normalised regret, mean and 95% interval (lower is better)")
-    axes.set_title(_title(run, "Regret by scenario and agent"), loc="left")
+    axes.set_xlabel(f"{LEADING[score]}, mean and 95% interval (lower is better)")
+    axes.set_title(_title(run, f"{LEADING[score].capitalize()} by scenario and agent"), loc="left")
     _legend(figure, looks, agents)
     return figure
 
 
 def plot_severity(run: Run) -> Figure | None:
-    """Draw normalised regret against severity, a panel per sweep and a line per agent."""
-    table = summary(run.results)
+    """Draw the leading score against severity, a panel per sweep and a line per agent."""
+    table, score = summary(run.results), run.score
     table = table[(table["sweep"] != "") & ~table["clairvoyant"].astype(bool)]
     sweeps = list(table["sweep"].unique())
     if not sweeps:
@@ -177,15 +180,15 @@ def plot_severity(run: Run) -> Figure | None:
         here = table[table["sweep"] == sweep]
         for agent, mine in here.groupby("agent", sort=False):
             mine, look = mine.sort_values("severity"), looks[str(agent)]
-            x, y, half = (mine[c].to_numpy() for c in ("severity", "normalised_regret", "normalised_regret_half"))
+            x, y, half = (mine[c].to_numpy() for c in ("severity", score, f"{score}_half"))
             axes.plot(x, y, color=look.color, marker=look.marker)
             axes.fill_between(x, np.maximum(y - half, 0.05 * np.abs(y)), y + half, color=look.color, alpha=0.15, lw=0)
         axes.set_title(f"{sweep}: {_shift_text(here)}", loc="left")
         axes.set_xlabel("severity")
-    _scale(panels[0, 0], table["normalised_regret"].tolist(), "y")
+    _scale(panels[0, 0], table[score].tolist(), "y")
     for axes in panels[:, 0]:
-        axes.set_ylabel("normalised regret")
-    figure.suptitle(_title(run, "Regret against severity"), x=0.01, ha="left", fontsize=10)
+        axes.set_ylabel(LEADING[score])
+    figure.suptitle(_title(run, f"{LEADING[score].capitalize()} against severity"), x=0.01, ha="left", fontsize=10)
     _legend(figure, looks, list(table["agent"].unique()), lines=True)
     return figure
 
@@ -243,23 +246,23 @@ def _cost_panel(axes: Axes, table: pd.DataFrame, looks: dict[str, Look]) -> None
 
 def plot_replay(run: Run) -> Figure | None:
     """Draw a stretch of replay by the agent that is best at home: at home, and where it does worst."""
-    table = summary(run.results)
+    table, score = summary(run.results), run.score
     table = table[(table["sweep"] == "") & ~table["clairvoyant"].astype(bool)]
-    table = table[np.isfinite(table["normalised_regret"])]
+    table = table[np.isfinite(table[score])]
     if table.empty:
         return None
     home = table["scenario"].iloc[0]
-    agent = table.loc[table.loc[table["scenario"] == home, "normalised_regret"].idxmin(), "agent"]
+    agent = table.loc[table.loc[table["scenario"] == home, score].idxmin(), "agent"]
     mine = table[table["agent"] == agent]
-    worst = mine.loc[mine["normalised_regret"].idxmax(), "scenario"]
+    worst = mine.loc[mine[score].idxmax(), "scenario"]
     shown = list(dict.fromkeys((home, worst)))
     figure = Figure(figsize=(WIDTH, 0.6 + 2.3 * len(shown)), layout="constrained")
     panels = figure.subplots(len(shown), 1, squeeze=False)
     for axes, scenario in zip(panels.flat, shown, strict=True):
         seed = int(run.results.query("agent == @agent and scenario == @scenario")["seed"].iloc[0])
-        regret = float(mine.loc[mine["scenario"] == scenario, "normalised_regret"].iloc[0])
+        value = float(mine.loc[mine["scenario"] == scenario, score].iloc[0])
         _replay_panel(axes, run, scenario, agent, seed)
-        axes.set_title(f"{agent} in {scenario}: normalised regret {regret:.2f}", loc="left")
+        axes.set_title(f"{agent} in {scenario}: {LEADING[score]} {value:.3g}", loc="left")
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(handles))
     figure.suptitle(_title(run, "Replay"), x=0.01, ha="left", fontsize=10)
@@ -267,33 +270,35 @@ def plot_replay(run: Run) -> Figure | None:
 
 
 def _replay_panel(axes: Axes, run: Run, scenario: str, agent: str, seed: int) -> None:
-    """Draw outcome, decision and oracle (the first column of each) where the regret is most typical."""
-    cell = run.find(scenario, agent, seed)
+    """Draw outcome, decision and oracle, slot after slot, where the regret is most typical."""
+    about = run.find(scenario, agent, seed)["about"]
     steps = run.steps(scenario, agent, seed)
-    steps = steps.iloc[_typical(steps["regret"].to_numpy(), _REPLAY_STEPS)]
-    time, unit = _clock(steps["step_time"].to_numpy())
-    about = cell["about"]
-    axes.fill_between(
-        time, steps["outcome_0"], step="post", color="0.85", lw=0, label=f"outcome ({about['outcome'][0]})"
-    )
-    axes.step(time, steps["oracle_decision_0"], where="post", color="black", ls=(0, (4, 2)), lw=1, label="oracle")
-    axes.step(time, steps["decision_0"], where="post", color="#0072B2", lw=1.4, label="decision")
-    top = float(max(steps["outcome_0"].max(), steps["decision_0"].max()))
-    broken = steps["violation"].to_numpy(bool)
+    slots = sum(column.startswith(SHOWN[0]) for column in steps)
+    steps = steps.iloc[_typical(steps["regret"].to_numpy(), max(3, _REPLAY_SLOTS // slots))]
+    begin = steps["step_time"].to_numpy()
+    each = np.diff(begin).min() / slots if len(begin) > 1 else about["slot_seconds"]
+    time, unit = _clock((begin[:, None] + each * np.arange(slots)).ravel())
+    outcome, decision, oracle = (steps[[f"{name}_{i}" for i in range(slots)]].to_numpy().ravel() for name in SHOWN)
+    axes.fill_between(time, outcome, step="post", color="0.85", lw=0, label=f"outcome ({about['outcome'][0]})")
+    axes.step(time, oracle, where="post", color="black", ls=(0, (4, 2)), lw=1, label="oracle")
+    axes.step(time, decision, where="post", color="#0072B2", lw=1.4, label="decision")
+    low, top = (float(edge(np.concatenate((outcome, decision)))) for edge in (np.min, np.max))
+    broken = np.repeat(steps["violation"].to_numpy(bool), slots) & (np.arange(len(time)) % slots == 0)
+    height = top - min(0.0, low)
     axes.plot(
         time[broken],
-        np.full(broken.sum(), 1.06 * top),
+        np.full(broken.sum(), top + 0.06 * height),
         ls="none",
         marker="v",
         ms=4,
         color="#D55E00",
         label="violation",
-        clip_on=False,
+        clip_on=not broken.any(),  # an unclipped line without points would claim the corner of the figure
     )
-    axes.set_ylim(min(0.0, float(steps["outcome_0"].min())), 1.12 * top)
+    axes.set_ylim(min(0.0, low), top + 0.12 * height)
     axes.set_xlim(time[0], time[-1])
-    axes.set_xlabel(f"{unit} from {np.datetime64(int(steps['step_time'].iloc[0]), 's')}")
-    axes.set_ylabel("share of capacity" if set(about["units"].values()) == {"share of capacity"} else "outcome")
+    axes.set_xlabel(f"{unit} from {np.datetime64(int(begin[0]), 's')}")
+    axes.set_ylabel(about["axes"][1])
 
 
 def _typical(regret: np.ndarray[Any, Any], length: int) -> slice:

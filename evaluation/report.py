@@ -15,8 +15,8 @@ from .results import Run
 from .tables import Table, all_tables
 
 _ALT = {
-    "regret": "Normalised regret by scenario and agent",
-    "severity": "Normalised regret against the severity of a shift",
+    "regret": "The leading score by scenario and agent",
+    "severity": "The leading score against the severity of a shift",
     "cost_violation": "Mean cost against the share of steps with a violation",
     "replay": "A stretch of a replay: outcome, decision and oracle",
 }

@@ -34,6 +34,8 @@ KEYS = (
     "synthetic",
     "clairvoyant",
 )
+#: An oracle that costs less than this share of what the agents cost has no cost to relate a regret to.
+NEXT_TO_NOTHING = 1e-3
 #: Scores that depend on the machine and its load.
 EFFORT = ("fit_seconds", "fit_memory_mb", "replay_seconds", "latency_p50_ms", "latency_p99_ms")
 
@@ -85,6 +87,19 @@ class Run:
                 f"{self.folder / RUN} has another form than this version reads ({error}): report it with the version "
                 f"that wrote it, shiftgym {version}, or run again"
             ) from error
+
+    @property
+    def score(self) -> str:
+        """The score that leads the report, one of :data:`~shiftgym.evaluation.scores.LEADING`.
+
+        That of the suite; without one, normalised regret, unless the oracle costs next to nothing somewhere, so that
+        there is nothing to relate the regret to: then the regret itself.
+        """
+        if self.suite.score:
+            return self.suite.score
+        table = self.results[~self.results["clairvoyant"].astype(bool)]
+        cost = table.groupby("scenario")[["cost", "oracle_cost"]].mean().abs()
+        return "regret" if (cost["oracle_cost"] < NEXT_TO_NOTHING * cost["cost"]).any() else "normalised_regret"
 
     @property
     def synthetic(self) -> bool:
@@ -154,7 +169,8 @@ def summary(results: pd.DataFrame) -> pd.DataFrame:
     """Return one row per scenario and agent: means over seeds, with half-widths of 95% intervals.
 
     ``X_half_seeds`` is Student's t over seeds, ``X_half_time`` the moving-block bootstrap over time averaged
-    over seeds, ``X_half`` both together, for X in cost, normalised_regret and violation_rate.
+    over seeds, ``X_half`` both together, for X in cost, regret, normalised_regret and
+    violation_rate.
     """
     groups = ["scenario", "agent"]
     same = [key for key in KEYS if key not in (*groups, "seed")]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..data.errors import ShiftgymError
 from .scenario import Scenario
-from .scores import ForecastScores, cvar, forecast_scores, normalised_regret, time_interval
+from .scores import ForecastScores, cvar, forecast_scores, normalised_regret, sharpe_ratio, time_interval
 
 if TYPE_CHECKING:
     from ..agents.base import Agent
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
+#: Columns of the steps that a picture of the replay shows, each with the number of the slot appended.
+SHOWN = ("shown_outcome", "shown_decision", "shown_oracle")
 #: How many single decisions are timed, and for how long at most.
 _LATENCY_CALLS, _LATENCY_SECONDS = 50, 0.2
 #: Forecast numbers (steps x scenarios x columns) that are scored at most, for the sake of memory and time.
@@ -45,10 +47,14 @@ class Rollout:
         Whether any family was violated; whether a shift was active.
     violations : dict of str to array, shape (T,)
         Magnitude by constraint family.
+    measures : dict of str to array, shape (T,)
+        What the problem reports of a step besides its cost.
     decisions, oracle_decisions : array, shape (T, d)
         What was executed, and the perfect-information decision from the same state.
     outcomes : array, shape (T, D)
         What was revealed.
+    shown : tuple of array, shape (T, w)
+        Outcome, decision and oracle as a picture shows them, one value per slot.
     latency : array, shape (calls,)
         Seconds that single decisions took.
     forecast : ForecastScores or None
@@ -63,9 +69,11 @@ class Rollout:
     violated: NDArray[np.bool_]
     shifted: NDArray[np.bool_]
     violations: dict[str, Array]
+    measures: dict[str, Array]
     decisions: Array
     oracle_decisions: Array
     outcomes: Array
+    shown: tuple[Array, Array, Array]
     latency: Array
     forecast: ForecastScores | None
 
@@ -79,8 +87,11 @@ class Rollout:
             "regret": self.regret,
             "violation": self.violated,
             **{f"violation_{family}": magnitude for family, magnitude in self.violations.items()},
+            **self.measures,
             "shifted": self.shifted,
         }
+        for name, values in zip(SHOWN, self.shown, strict=True):
+            columns |= {f"{name}_{i}": values[:, i] for i in range(values.shape[1])}
         for name in ("decision", "oracle_decision", "outcome"):
             table = getattr(self, f"{name}s")
             columns |= {f"{name}_{i}": table[:, i] for i in range(table.shape[1])}
@@ -91,6 +102,7 @@ class Rollout:
         regret = np.stack((self.cost, self.oracle_cost), axis=1)
         intervals = {
             "cost": time_interval(self.cost),
+            "regret": time_interval(self.regret),
             "normalised_regret": time_interval(regret, lambda mean: normalised_regret(mean[:, 0], mean[:, 1])),
             "violation_rate": time_interval(self.violated.astype(float)),
         }
@@ -109,6 +121,9 @@ class Rollout:
             scores[f"violation_rate_{family}"] = len(broken) / len(magnitude)
             scores[f"violation_mean_{family}"] = float(broken.mean()) if len(broken) else 0.0
             scores[f"violation_max_{family}"] = float(broken.max(initial=0.0))
+        scores |= {f"mean_{name}": float(values.mean()) for name, values in self.measures.items()}
+        if "return" in self.measures:
+            scores["sharpe_ratio"] = sharpe_ratio(self.measures["return"], self.time)
         for name, interval in intervals.items():
             scores[f"{name}_low"], scores[f"{name}_high"] = interval
         scores |= (self.forecast or ForecastScores(*[np.nan] * 4))._asdict()
@@ -214,9 +229,11 @@ def rollout(agent: Agent, bench: TestBench) -> Rollout:
         violated=table["violation"] > 0,
         shifted=table["shifted"] > 0,
         violations={family: table[f"violation_{family}"] for family in env.task.problem.families},
+        measures={name: table[name] for name in env.task.problem.measures},
         decisions=table["decision"],
         oracle_decisions=table["oracle"],
         outcomes=table["outcome"],
+        shown=env.task.drawn(table["outcome"], table["decision"], table["oracle"]),
         latency=_latency(agent, table["seen"]),
         forecast=_forecast(agent, table["seen"], table["outcome"]),
     )

@@ -17,6 +17,7 @@ from ..data.errors import ShiftgymError, UnknownNameError
 from ..data.spec import FILE, parse_spec
 from ..envs.shifts import parse_shift, severity_sweep
 from .agent_spec import AgentSpec
+from .scores import LEADING
 
 NAMESPACE = "shiftgym/"
 #: Keywords of an environment that an evaluation sets itself.
@@ -86,7 +87,7 @@ class Published:
     source : str
         Where they were published.
     figures : mapping of str to mapping of str to float
-        Normalised regret by method and scenario.
+        The suite's leading score by method and scenario.
     """
 
     source: str
@@ -109,6 +110,9 @@ class Suite:
         Each seeds an agent's training and the shifts.
     published : Published, optional
         Figures to show beside ours.
+    score : str
+        The score that leads the report, one of :data:`~shiftgym.evaluation.scores.LEADING`; empty for the one that
+        suits the results (see :attr:`Run.score`).
     """
 
     name: str
@@ -117,8 +121,11 @@ class Suite:
     seeds: tuple[int, ...]
     title: str = ""
     published: Published | None = None
+    score: str = ""
 
     def __post_init__(self) -> None:
+        if self.score and self.score not in LEADING:
+            raise UnknownNameError(f"score of suite {self.name!r}:", self.score, LEADING)
         for field_name, values in (
             ("scenarios", [scenario.name for scenario in self.scenarios]),
             ("agents", [str(agent) for agent in self.agents]),
@@ -204,6 +211,7 @@ _TOP = {
     "scenarios": list,
     "sweeps": list,
     "published": dict,
+    "score": str,
 }
 _SCENARIO = {"name": str, "env": str, "train": str, "test": str, "shift": str, "env_kwargs": dict}
 _SWEEP = {**_SCENARIO, "severities": list}
@@ -235,6 +243,7 @@ def parse_suite(content: Mapping[str, Any], name: str) -> Suite:
         agents=tuple(map(AgentSpec.parse, content["agents"])),
         seeds=parse_seeds(content["seeds"]),
         published=Published(**published) if published else None,
+        score=content.get("score", ""),
     )
 
 

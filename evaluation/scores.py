@@ -18,6 +18,8 @@ Array = NDArray[np.float64]
 
 LEVEL = 0.95
 """Confidence level of every interval."""
+LEADING = {"normalised_regret": "normalised regret", "regret": "regret", "cost": "mean cost"}
+"""Scores that may lead a report, lower is better in each, and what a reader calls them."""
 
 
 class Interval(NamedTuple):
@@ -60,6 +62,18 @@ def cvar(cost: ArrayLike, level: float = 0.95) -> float:
     count = (1 - level) * len(worst)
     whole = min(int(count), len(worst) - 1)
     return float((worst[:whole].sum() + (count - whole) * worst[whole]) / count)
+
+
+def sharpe_ratio(returns: ArrayLike, time: ArrayLike) -> float:
+    """Annualised mean over standard deviation of the returns of steps, both (T,), whose times are epoch seconds.
+
+    The interest on cash counts as zero. NaN for a single step or returns that never change.
+    """
+    values, seconds = np.asarray(returns, np.float64), np.asarray(time, np.float64)
+    if len(values) < 2 or values.std() == 0:
+        return float("nan")
+    per_year = 365.25 * 86400 * (len(values) - 1) / (seconds[-1] - seconds[0])
+    return float(values.mean() / values.std(ddof=1) * np.sqrt(per_year))
 
 
 def block_length(values: ArrayLike) -> int:

@@ -14,7 +14,7 @@ from rich.table import Table as RichTable
 
 from ..data.errors import ShiftgymError
 from .results import Run, summary
-from .scores import combined_half, paired
+from .scores import LEADING, combined_half, paired
 
 NOTHING = "–"
 
@@ -73,34 +73,42 @@ def _line(texts: Sequence[str]) -> str:
     return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"
 
 
-def number(value: float, half: float = math.nan) -> str:
-    """Write a number with three decimals, and the half-width of its interval when there is one."""
+def number(value: float, half: float = math.nan, decimals: int = 3) -> str:
+    """Write a number with so many decimals, and the half-width of its interval when there is one."""
     if not math.isfinite(value):
         return NOTHING
     if abs(value) >= 1000:
         return f"{value:.3g}"
-    return f"{value:.3f}" + (f" ±{half:.3f}" if math.isfinite(half) else "")
+    return f"{value:.{decimals}f}" + (f" ±{half:.{decimals}f}" if math.isfinite(half) else "")
+
+
+def _decimals(values: pd.DataFrame) -> int:
+    """Three decimals, or as many more as the typical value of a table needs to show three digits."""
+    sizes = np.abs(values.to_numpy(float))
+    sizes = sizes[np.isfinite(sizes) & (sizes > 0)]
+    return 3 if not len(sizes) else int(np.clip(2 - np.floor(np.log10(np.median(sizes))), 3, 9))
 
 
 def all_tables(run: Run) -> list[Table]:
     """Every table of a run's report."""
     table = summary(run.results)
     sweeps = [name for name in table["sweep"].unique() if name]
-    tables = [_regret(run, table)] if (table["sweep"] == "").any() else []
-    tables += [_sweep(table, name) for name in sweeps]
+    tables = [_leading(run, table)] if (table["sweep"] == "").any() else []
+    tables += [_sweep(table, name, run.score) for name in sweeps]
     tables += [_scores(table)]
     return tables + _paired(run, table)
 
 
-def _regret(run: Run, table: pd.DataFrame) -> Table:
-    """Normalised regret by agent and scenario, with average and maximum, as in Table I of 3D-Learning."""
+def _leading(run: Run, table: pd.DataFrame) -> Table:
+    """The leading score by agent and scenario, with average and maximum, as in Table I of 3D-Learning."""
+    score = run.score
     table = table[table["sweep"] == ""]
     scenarios = list(table["scenario"].unique())
-    mean = _pivot(table, "normalised_regret", scenarios)
-    half = _pivot(table, "normalised_regret_half", scenarios)
+    mean = _pivot(table, score, scenarios)
+    half = _pivot(table, f"{score}_half", scenarios)
     many = len(scenarios) > 1
     if many:
-        half["average"] = _average_halves(run.results, table, scenarios)
+        half["average"] = _average_halves(run.results, table, scenarios, score)
         mean["average"], mean["maximum"] = (
             mean.mean(axis=1, skipna=False),
             mean[scenarios].max(axis=1, skipna=False),
@@ -108,16 +116,14 @@ def _regret(run: Run, table: pd.DataFrame) -> Table:
         half["maximum"] = math.nan
     contestants = ~table.groupby("agent", sort=False)["clairvoyant"].first()
     best = mean[contestants].min()
-    view = Table(
-        f"Normalised regret{_mark(run.synthetic)}: mean ±95% interval over seeds and time (lower is better)",
-        ["agent", *mean.columns],
-    )
+    head = f"{LEADING[score].capitalize()}{_mark(run.synthetic)}"
+    view = Table(f"{head}: mean ±95% interval over seeds and time (lower is better)", ["agent", *mean.columns])
+    decimals = _decimals(mean[contestants])
     for agent, row in mean.iterrows():
         ranked = bool(contestants[agent])
-        view.rows.append(
-            [Cell(str(agent))]
-            + [Cell(number(row[c], half.loc[agent, c]), best=ranked and row[c] == best[c]) for c in mean.columns]
-        )
+        texts = [number(row[c], half.loc[agent, c], decimals) for c in mean.columns]
+        bests = [ranked and row[c] == best[c] for c in mean.columns]
+        view.rows.append([Cell(str(agent)), *map(Cell, texts, bests)])
     _add_published(run, view, scenarios, many)
     distance = table.groupby("scenario", sort=False)["relative_wasserstein"].mean()
     cells = [Cell(number(distance[scenario]), muted=True) for scenario in scenarios]
@@ -142,26 +148,27 @@ def _add_published(run: Run, view: Table, scenarios: list[str], many: bool) -> N
     view.note = f"[published]: {published.source}; its average and maximum are over the scenarios shown here."
 
 
-def _average_halves(results: pd.DataFrame, table: pd.DataFrame, scenarios: list[str]) -> pd.Series:
+def _average_halves(results: pd.DataFrame, table: pd.DataFrame, scenarios: list[str], score: str) -> pd.Series:
     """Half-widths of averages over scenarios: seeds are paired across them, slots independent."""
-    over_time = _pivot(table, "normalised_regret_half_time", scenarios).pow(2).sum(axis=1, skipna=False) ** 0.5 / len(
-        scenarios
-    )
+    squares = _pivot(table, f"{score}_half_time", scenarios).pow(2)
+    over_time = squares.sum(axis=1, skipna=False) ** 0.5 / len(scenarios)
     mine = results[results["scenario"].isin(scenarios)]
-    by_seed = mine.groupby(["agent", "seed"], sort=False)["normalised_regret"].mean()
+    by_seed = mine.groupby(["agent", "seed"], sort=False)[score].mean()
     halves = {agent: combined_half(half, by_seed[agent].to_numpy()) for agent, half in over_time.items()}
     return pd.Series(halves)
 
 
-def _sweep(table: pd.DataFrame, sweep: str) -> Table:
-    """Normalised regret by agent and severity."""
+def _sweep(table: pd.DataFrame, sweep: str, score: str) -> Table:
+    """The leading score by agent and severity."""
     table = table[table["sweep"] == sweep]
-    mean = table.pivot_table(index="agent", columns="severity", values="normalised_regret", sort=False)
-    half = table.pivot_table(index="agent", columns="severity", values="normalised_regret_half", sort=False)
-    best = mean[~table.groupby("agent", sort=False)["clairvoyant"].first()].min()
-    view = Table(f"Normalised regret against severity: {sweep}", ["agent", *(f"severity {c:g}" for c in mean.columns)])
+    mean = table.pivot_table(index="agent", columns="severity", values=score, sort=False)
+    half = table.pivot_table(index="agent", columns="severity", values=f"{score}_half", sort=False)
+    contestants = ~table.groupby("agent", sort=False)["clairvoyant"].first()
+    best, decimals = mean[contestants].min(), _decimals(mean[contestants])
+    head = f"{LEADING[score].capitalize()} against severity: {sweep}"
+    view = Table(head, ["agent", *(f"severity {c:g}" for c in mean.columns)])
     for agent, row in mean.iterrows():
-        cells = [Cell(number(row[c], half.loc[agent, c]), best=row[c] == best[c]) for c in mean.columns]
+        cells = [Cell(number(row[c], half.loc[agent, c], decimals), best=row[c] == best[c]) for c in mean.columns]
         view.rows.append([Cell(str(agent)), *cells])
     view.note = "Severity 0 is the test trace as it is, 1 the shift as given."
     return view
@@ -170,6 +177,7 @@ def _sweep(table: pd.DataFrame, sweep: str) -> Table:
 #: Head, column of the summary, factor.
 _COLUMNS = (
     ("violated steps %", "violation_rate", 100.0),
+    ("Sharpe ratio", "sharpe_ratio", 1.0),
     ("CVaR95 of cost", "cvar95", 1.0),
     ("RMSE", "rmse", 1.0),
     ("CRPS", "crps", 1.0),
@@ -185,9 +193,11 @@ def _scores(table: pd.DataFrame) -> Table:
     """Tabulate the other scores, averaged over scenarios."""
     mean = table.groupby("agent", sort=False).mean(numeric_only=True)
     families = [c for c in mean.columns if c.startswith("violation_rate_") and "_half" not in c]
+    measures = [c for c in mean.columns if c.startswith("mean_")]
     columns = [
         _COLUMNS[0],
         *((f"{c.removeprefix('violation_rate_')} %", c, 100.0) for c in families),
+        *((c.removeprefix("mean_"), c, 1.0) for c in measures),
         *_COLUMNS[1:],
     ]
     columns = [column for column in columns if column[1] in mean and mean[column[1]].notna().any()]
@@ -198,7 +208,11 @@ def _scores(table: pd.DataFrame) -> Table:
 
 
 def _short(value: float) -> str:
-    return NOTHING if not math.isfinite(value) else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    if not math.isfinite(value):
+        return NOTHING
+    if abs(value) >= 1000:
+        return f"{value:.0f}"
+    return f"{value:.3g}" if abs(value) >= 1e-4 or value == 0 else f"{value:.0e}"
 
 
 def _paired(run: Run, table: pd.DataFrame) -> list[Table]:
@@ -207,7 +221,7 @@ def _paired(run: Run, table: pd.DataFrame) -> list[Table]:
     agents, scenarios = list(table["agent"].unique()), list(table["scenario"].unique())
     if len(agents) < 2:
         return []
-    mean = _pivot(table, "normalised_regret", scenarios).mean(axis=1, skipna=False)
+    mean = _pivot(table, run.score, scenarios).mean(axis=1, skipna=False)
     if mean.isna().all():
         return []
     best = str(mean.idxmin())

@@ -75,6 +75,8 @@ def run_cell(cell: Cell, run: Run, fits: Path) -> dict[str, Any]:
         "outcome": task.trace.outcome_names,
         "families": task.problem.families,
         "units": task.problem.units,
+        "measures": task.problem.measures,
+        "axes": task.axes,
         "history": task.trace.provenance.history,
         "slot_seconds": task.trace.slot,
     }
