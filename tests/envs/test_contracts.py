@@ -15,7 +15,7 @@ from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.env_checker import check_env as check_sb3
 
 from shiftgym.data import ShiftgymError
-from tests.envs.worlds import VARIANTS, WORLDS, make, make_vec
+from tests.worlds import VARIANTS, WORLDS, make, make_vec
 
 each_variant = pytest.mark.parametrize(("name", "keywords"), VARIANTS)
 each_world = pytest.mark.parametrize("name", WORLDS)

@@ -10,7 +10,7 @@ import pytest
 
 from shiftgym.data import ShiftgymError, TraceError
 from shiftgym.envs.task import ActionError
-from tests.envs import worlds
+from tests import worlds
 
 make, make_vec, make_trace = (
     partial(worlds.make, "Provisioning"),

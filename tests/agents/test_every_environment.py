@@ -1,0 +1,97 @@
+"""Every agent in every environment: fits, decides, is saved and loaded, and the oracle is never beaten."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shiftgym.agents import Agent, list_agents, load_agent, make_agent
+from tests.worlds import make, make_vec
+
+NAMES = list_agents()
+BUDGET: dict[str, Any] = {"epochs": 2, "hidden": (8, 8)}
+LEARNED = ("two-stage", "dfl", "bandit")
+TASKS: list[tuple[str, dict[str, Any]]] = [
+    ("Provisioning", {"horizon": 4, "episode_slots": 8, "switching_cost": 0.05}),
+    ("PowerScheduling", {"lookback": 1, "context": ["temperature"]}),
+    ("Portfolio", {}),
+    ("Portfolio", {"transaction_cost": 0.002, "risk_aversion": 5.0}),
+    ("ProductAllocation", {}),
+    ("Inventory", {}),
+    ("Inventory", {"carry": True}),
+]
+
+
+def replay(agent: Agent, name: str, keywords: dict[str, Any], steps: int = 20) -> dict[str, Any]:
+    """Mean of every entry of info over a replay of three rows."""
+    vector = make_vec(name, 3, **keywords)
+    observations, _ = vector.reset(seed=0, options={"start": np.array([0, 5, 9])})
+    infos = []
+    for _ in range(steps):
+        seen = vector.unwrapped.foresight() if agent.clairvoyant else observations
+        actions = agent.act(seen)
+        assert actions.shape == (3, vector.unwrapped.task.problem.decision_dim)
+        assert np.isfinite(actions).all()
+        observations, *_, info = vector.step(actions)
+        infos.append(info)
+    return {key: np.mean([info[key] for info in infos]) for key in infos[0]}
+
+
+@pytest.mark.parametrize("agent_name", NAMES)
+@pytest.mark.parametrize(("name", "keywords"), TASKS)
+def test_fits_decides_and_survives_a_save(agent_name: str, name: str, keywords: dict[str, Any], tmp_path: Path) -> None:
+    budget = BUDGET if agent_name in LEARNED else {}
+    agent, again = (make_agent(agent_name, **budget).fit(make(name, **keywords)) for _ in range(2))
+    scores = replay(agent, name, keywords)
+    assert scores == replay(again, name, keywords)
+    assert scores["regret"] >= -1e-9
+    if agent.clairvoyant:
+        assert scores["regret"] == pytest.approx(0.0, abs=1e-9)
+    if agent_name not in ("random", "bandit"):  # what a solver decides breaks no constraint of its own
+        families = agent.problem_.hard_families
+        assert sum(scores[f"violation_{family}"] for family in families) == 0
+    again.save(tmp_path)
+    if agent_name != "random":  # its generator has run on
+        assert replay(load_agent(tmp_path), name, keywords) == scores
+
+
+@pytest.mark.parametrize(("name", "keywords"), [("PowerScheduling", {}), ("Inventory", {"shortage": 12.0})])
+def test_decision_focused_training_lowers_the_cost_it_trains_on(name: str, keywords: dict[str, Any]) -> None:
+    """From the same seed, on the training trace itself, against accuracy alone, where missing costs most."""
+    env = make(name, **keywords)
+    budget = {"epochs": 60, "hidden": (32, 32), "learning_rate": 3e-3, "validation": 0.0}
+    costs = {}
+    for agent_name in ("two-stage", "dfl"):
+        agent = make_agent(agent_name, **budget).fit(env)
+        task = env.unwrapped.task
+        observations, outcomes = task.dataset()
+        costs[agent_name] = task.problem.cost(outcomes, task.problem.project(agent.act(observations))).mean()
+    assert costs["dfl"] < 0.95 * costs["two-stage"]
+
+
+@pytest.mark.parametrize("agent_name", ["saa", "residual-saa", "two-stage", "dfl"])
+def test_who_has_stock_orders_less(agent_name: str) -> None:
+    budget = BUDGET if agent_name in LEARNED else {}
+    env = make("Inventory", carry=True)
+    agent = make_agent(agent_name, **budget).fit(env)
+    observation, _ = env.reset(seed=0)
+    orders = []
+    for stock in (0.0, 4.0, 50.0):
+        observation[-1] = stock
+        orders.append(agent.act(observation[None]).item())
+    assert orders[0] > orders[1] > orders[2] == 0.0
+
+
+def test_the_network_follows_the_task() -> None:
+    """An LSTM reads the history of one series, fully connected layers a day."""
+    for name, keywords, kind in (
+        ("Provisioning", {}, "StackedLSTM"),
+        ("PowerScheduling", {}, "MLP"),
+        ("Inventory", {"lookback": 1}, "MLP"),
+        ("Inventory", {"lookback": 5}, "StackedLSTM"),
+    ):
+        agent: Any = make_agent("two-stage", epochs=1, hidden=(8, 8)).fit(make(name, **keywords))
+        assert type(agent.network_).__name__ == kind
