@@ -37,6 +37,9 @@ class Tilt(TraceShift):
     toward: str = parameter(
         "high", kind="choice", choices=("high", "low"), doc="whether high or low values are the costly ones"
     )
+    statistic: str = parameter(
+        "mean", kind="choice", choices=("mean", "max"), doc="cost of a block: the 'mean' or the 'max' of its slots"
+    )
 
     def cost(self, trace: Trace) -> NDArray[np.float64]:
         """Cost of every slot, shape (T,); override it to tilt toward something else."""
@@ -56,7 +59,8 @@ class Tilt(TraceShift):
                 f"block of shift 'tilt' is {self.block}, but trace {trace.name!r} has {len(trace)} slots: "
                 f"give {max(len(trace) // 2, 1)} or fewer"
             )
-        costs = self.cost(trace)[: count * self.block].reshape(count, self.block).mean(axis=1)
+        slots = self.cost(trace)[: count * self.block].reshape(count, self.block)
+        costs = slots.max(axis=1) if self.statistic == "max" else slots.mean(axis=1)
         drawn = _drawn_near_home(tilt_weights(costs, self.kl), rng)
         rows = np.arange(len(trace))
         rows[: count * self.block] = (drawn[:, None] * self.block + np.arange(self.block)).ravel()

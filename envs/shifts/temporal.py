@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ...data.clock import clock_changes
 from .base import ArrayShift, Scene, Values
 from .parameters import ShiftError, parameter
 from .registry import register
@@ -88,6 +89,44 @@ class Lag(SensorFault):
 
     def distort(self, values: Values, scene: Scene) -> Values:  # noqa: D102
         return np.asarray(values[np.maximum(np.arange(len(values)) - self.slots, 0)])
+
+
+@register("daylight", family="temporal")
+@dataclass(frozen=True, kw_only=True)
+class Daylight(SensorFault):
+    """Readings under the stamps of a clock that is not changed with the seasons: an hour off for part of the year.
+
+    The trace shows the wall clock of ``zone``. A sensor left on winter time is an hour behind it in summer: under the
+    stamp of an hour stands what happens in the next one. Nothing that happens after midnight can be read before, so
+    the last reading of each day is repeated instead. A sensor left on summer time is an hour ahead in winter: under
+    the stamp of an hour stands what happened in the one before.
+    """
+
+    left: str = parameter("winter", kind="choice", choices=("winter", "summer"), doc="the time that the sensor keeps")
+    zone: str = parameter("America/New_York", kind="text", doc="whose wall clock the trace shows")
+
+    def distort(self, values: Values, scene: Scene) -> Values:  # noqa: D102
+        slot, time = scene.trace.slot, scene.trace.time
+        if 3600 % slot:
+            raise ShiftError(
+                f"trace {scene.trace.name!r} has slots of {slot:g} s, but shift 'daylight' moves readings by an hour: "
+                "give a trace whose slots divide it"
+            )
+        summer, place, steps = _summer_time(time, self.zone), np.arange(len(time)), round(3600 / slot)
+        if self.left == "summer":
+            return np.asarray(values[np.where(summer, place, np.maximum(place - steps, 0))])
+        day = time.astype("datetime64[D]")
+        last = np.searchsorted(day, day, side="right") - 1
+        return np.asarray(values[np.where(summer, np.minimum(place + steps, last), place)])
+
+
+def _summer_time(wall: NDArray[np.datetime64], zone: str) -> NDArray[np.bool_]:
+    """Whether the clock of a zone that shows ``wall`` is on summer time, shape (T,)."""
+    changes = clock_changes(zone, wall[0] - np.timedelta64(366, "D"), wall[-1])
+    if not changes:
+        raise ShiftError(f"zone of shift 'daylight' is {zone!r}, whose clock is not changed: give one whose is")
+    states = np.array([changes[0].before > changes[0].after, *(change.after > change.before for change in changes)])
+    return states[np.searchsorted(np.array([change.instant + change.before for change in changes]), wall, "right")]
 
 
 @register("missing", family="temporal")

@@ -46,6 +46,7 @@ EXAMPLES = {
     "step": "step(factor=2.0, at=0.25)",
     "phase": "phase(hours=5.0)",
     "lag": "lag(slots=3)",
+    "daylight": "daylight(left=summer)",
     "missing": "missing(p=0.3, duration=5)",
     "frozen": "frozen(p=0.3, duration=5)",
     "merge": "merge(trace=other-hourly, fraction=0.6, block=5)",
@@ -139,7 +140,7 @@ def test_onset_leaves_the_past_alone(text, onset):
     assert shifted.shifted[first:].all()
 
 
-@pytest.mark.parametrize("text", [*EXAMPLES.values(), *WITH_ONSET])
+@pytest.mark.parametrize("text", [text for text in (*EXAMPLES.values(), *WITH_ONSET) if "daylight" not in text])
 def test_sessions_of_an_exchange_are_shifted_by_count(text):
     """What counts slots counts sessions: the same numbers come out, on the dates of the sessions."""
     slots = make_trace(slot=86400.0, time=START + np.arange(120) * np.timedelta64(1, "D"))
@@ -495,6 +496,45 @@ def test_lag_reads_the_past():
     assert np.array_equal(shifted.observed[:3], np.repeat(trace.outcome[:1], 3, axis=0))
 
 
+def year(slot: int = 3600) -> Trace:
+    """A year by the clock of New York whose outcome counts the slots."""
+    length = 366 * 86400 // slot
+    time = np.datetime64("2012-01-01", "ns") + np.arange(length) * np.timedelta64(slot, "s")
+    return Trace("year", time, np.arange(float(length)), float(slot), outcome_low=0.0)
+
+
+@pytest.mark.parametrize("slot", [3600, 1800])
+def test_a_clock_left_on_winter_time_reads_the_next_hour_in_summer_but_nothing_of_tomorrow(slot):
+    trace = year(slot)
+    ahead = apply("daylight", trace).observed[:, 0] - trace.outcome[:, 0]
+    steps, day = 3600 // slot, 86400 // slot
+    off = np.flatnonzero(ahead)
+    assert trace.time[off[0]] == np.datetime64("2012-03-11T02:00")
+    assert trace.time[off[-1]] < np.datetime64("2012-11-04T02:00")
+    whole = ahead[trace.index("2012-07-01") : trace.index("2012-08-01")].reshape(-1, day)
+    assert (whole == np.minimum(np.arange(day)[::-1], steps)).all()
+    days = trace.time.astype("datetime64[D]")
+    assert (days[(trace.outcome[:, 0] + ahead).astype(int)] == days).all()
+
+
+def test_a_clock_left_on_summer_time_reads_the_hour_before_in_winter():
+    trace = year()
+    behind = trace.outcome[:, 0] - apply("daylight(left=summer)", trace).observed[:, 0]
+    summer = (trace.time >= np.datetime64("2012-03-11T02:00")) & (trace.time < np.datetime64("2012-11-04T02:00"))
+    assert (behind[1:] == ~summer[1:]).all()
+    south = apply("daylight(left=summer, zone=Australia/Sydney)", trace).observed[:, 0]
+    assert not np.array_equal(south[4000:5000], trace.outcome[4000:5000, 0])  # winter there
+
+
+def test_a_clock_that_is_not_changed_says_why():
+    with pytest.raises(ShiftError, match="slots of 86400 s, but shift 'daylight' moves readings by an hour"):
+        apply("daylight", make_trace(slot=86400.0, time=START + np.arange(120) * np.timedelta64(1, "D")))
+    with pytest.raises(ShiftError, match="zone of shift 'daylight' is 'UTC', whose clock is not changed"):
+        apply("daylight(zone=UTC)", make_trace())
+    with pytest.raises(TraceError, match="'America/New_Yorck' is unknown"):
+        apply("daylight(zone=America/New_Yorck)", make_trace())
+
+
 @given(p=st.floats(0.01, 0.9), duration=st.integers(1, 30))
 @settings(max_examples=10, deadline=None)
 def test_missing_reads_zero_for_its_share(p, duration):
@@ -671,6 +711,23 @@ def test_tilt_by_a_column():
         apply("tilt(by=temperatur)", trace)
     with pytest.raises(ShiftError, match="block"):
         apply("tilt(block=400)", trace)
+
+
+def test_tilt_by_the_peak_of_a_day_moves_whole_days_with_their_context():
+    trace = make_trace(length=24 * 400, columns=1)
+    days = trace.outcome.reshape(-1, 24)
+    budget = 0.5
+    shifted = apply(f"tilt(kl={budget}, block=24, statistic=max)", trace, seed=3)
+    drawn = [np.flatnonzero((days == day).all(axis=1)).item() for day in shifted.outcome.reshape(-1, 24)]
+    assert np.array_equal(shifted.context.reshape(-1, 24), trace.context.reshape(-1, 24)[drawn])
+    assert np.array_equal(shifted.time, trace.time)
+    expected = tilt_weights(days.max(axis=1), budget) @ days.max(axis=1)
+    assert days[drawn].max(axis=1).mean() == pytest.approx(expected, rel=0.05)
+    by_mean = apply(f"tilt(kl={budget}, block=24)", trace, seed=3).outcome.reshape(-1, 24)
+    assert by_mean.max(axis=1).mean() < days[drawn].max(axis=1).mean()
+    assert by_mean.mean() > days[drawn].mean()
+    lows = apply("tilt(kl=0.5, block=24, statistic=max, toward=low)", trace, seed=3).outcome.reshape(-1, 24)
+    assert lows.min(axis=1).mean() < days.min(axis=1).mean()
 
 
 def test_severity_of_tilt_raises_the_mean():
