@@ -22,7 +22,7 @@ from shiftgym.evaluation.listing import KINDS, listing
 from shiftgym.evaluation.progress import for_console
 from shiftgym.evaluation.results import Run
 from shiftgym.evaluation.run import Interrupted, StoppedError, execute
-from shiftgym.evaluation.scenario import Scenario, Suite, load_suite, parse_seeds, sweep_scenarios
+from shiftgym.evaluation.scenario import Scenario, Suite, home_traces, load_suite, parse_seeds, sweep_scenarios
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -156,10 +156,15 @@ def _suite(options: argparse.Namespace) -> Suite:
 
 
 def _scenarios(options: argparse.Namespace, like: Scenario) -> tuple[Scenario, ...]:
-    """Put every test trace under every shift; what is not given is as in the quick suite's first scenario."""
+    """Put every test trace under every shift; what is not given is as in the quick suite's first scenario.
+
+    Another environment is trained on the first half of its own trace and tested on the second.
+    """
     found: list[Scenario] = []
-    base = Scenario("", options.env or like.env, options.train or like.train, "", env_kwargs={})
-    tests = options.test or [like.test]
+    env = options.env or like.env
+    train, test = (like.train, like.test) if env == like.env else home_traces(env)
+    base = Scenario("", env, options.train or train, "", env_kwargs={})
+    tests = options.test or [test]
     short = {test: _NO_COLUMNS.sub("", test).removeprefix("file:") for test in tests}
     for test in tests:
         for shift in options.shifts or [""]:

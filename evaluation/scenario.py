@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
+from gymnasium.envs.registration import load_env_creator
 
 from ..data import trace_info
 from ..data.errors import ShiftgymError, UnknownNameError
@@ -201,6 +203,24 @@ def load_suite(name: str | Path) -> Suite:
         return parse_suite(tomllib.loads(text), label)
     except tomllib.TOMLDecodeError as error:
         raise ShiftgymError(f"suite {label!r} is not valid TOML: {error}") from error
+
+
+def home_traces(env: str) -> tuple[str, str]:
+    """Return the two halves of the trace that an environment replays by default, to train on and to replay.
+
+    Raises
+    ------
+    ShiftgymError
+        If there is no such environment, or it names no trace.
+    """
+    if env not in gymnasium.registry:
+        raise UnknownNameError("environment", env, [name for name in gymnasium.registry if name.startswith(NAMESPACE)])
+    entry = gymnasium.registry[env].entry_point
+    task = getattr(load_env_creator(entry) if isinstance(entry, str) else entry, "task_class", None)
+    trace = inspect.signature(task).parameters["trace"].default if task else None
+    if not isinstance(trace, str):
+        raise ShiftgymError(f"environment {env!r} has no trace of its own: give --train and --test")
+    return f"{trace}[:0.5]", f"{trace}[0.5:]"
 
 
 _TOP = {

@@ -92,6 +92,13 @@ def test_settings_severities_and_suites_of_ones_own(tmp_path, capsys):
     assert module.Run.open(tmp_path / "b").suite.name == "mine"
 
 
+def test_another_environment_brings_its_own_trace(tmp_path):
+    out = ["--jobs", "1", "--out", str(tmp_path)]
+    assert main(["run", "--env", "shiftgym/Inventory-v0", "--agents", "saa", "--seeds", "0", *out]) == 0
+    scenario = module.Run.open(tmp_path).suite.scenarios[0]
+    assert (scenario.train, scenario.test) == ("inventory-k3[:0.5]", "inventory-k3[0.5:]")
+
+
 @pytest.mark.parametrize("texts", [["0", "1", "2"], ["0,1,2"], ["0-2"], ["0", "1-2"]])
 def test_seeds_in_every_form(texts):
     assert module._seeds(texts) == (0, 1, 2)

@@ -1,0 +1,86 @@
+"""A run in every environment, from trace to report, led by the score that suits it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from shiftgym.data.errors import UnknownNameError
+from shiftgym.evaluation.agent_spec import AgentSpec
+from shiftgym.evaluation.report import report
+from shiftgym.evaluation.results import Run
+from shiftgym.evaluation.run import execute
+from shiftgym.evaluation.scenario import Scenario, Suite, parse_suite
+from shiftgym.evaluation.scores import sharpe_ratio
+from shiftgym.evaluation.tables import all_tables
+from tests.worlds import SMALL
+
+AGENTS = tuple(map(AgentSpec, ("oracle", "persistence", "residual-saa")))
+
+
+def run_in(name: str, folder: Path, score: str = "", **keywords: Any) -> Run:
+    home = {"env": f"shiftgym/{name}-v0", "train": f"small-{name}", "test": f"small-{name}"}
+    keywords = {**SMALL.get(name, {}), **keywords}
+    scenarios = (
+        Scenario("home", **home, env_kwargs=keywords),
+        Scenario("scaled", **home, shift="scale(factor=1.1, onset=0.5)", env_kwargs=keywords),
+    )
+    return execute(Suite(name, scenarios, AGENTS, seeds=(0,), score=score), folder).run
+
+
+@pytest.mark.parametrize(
+    ("name", "keywords", "score"),
+    [
+        ("PowerScheduling", {}, "regret"),  # the oracle costs nothing, so there is nothing to relate a regret to
+        ("Portfolio", {}, "normalised_regret"),
+        ("ProductAllocation", {}, "regret"),  # exp of minus a lot
+        ("Inventory", {"carry": True}, "normalised_regret"),
+    ],
+)
+def test_a_run_ends_in_a_report(name: str, keywords: dict[str, Any], score: str, tmp_path: Path) -> None:
+    run = run_in(name, tmp_path, **keywords)
+    assert run.score == score
+    oracle = run.results.query("agent == 'oracle'")
+    assert oracle["regret"].abs().max() < 1e-9
+    assert (run.results["regret"] > -1e-9).all()
+    markdown = report(run, Console(quiet=True)).read_text()
+    assert "plots/replay.svg" in markdown
+    assert (tmp_path / "plots" / "replay.png").stat().st_size > 10_000
+
+
+def test_the_suite_chooses_what_leads(tmp_path: Path) -> None:
+    run = run_in("Portfolio", tmp_path, score="cost", transaction_cost=0.001)
+    table = next(iter(all_tables(run)))
+    assert table.title.startswith("Mean cost")
+    assert Run.open(tmp_path).suite.score == "cost"
+    cost = run.results.set_index(["agent", "scenario"]).loc[("residual-saa", "home"), "cost"]
+    shown = next(row for row in table.rows if row[0].text == "residual-saa")[1].text
+    assert float(shown.split()[0]) == pytest.approx(cost, rel=5e-3)  # three digits, however small
+    with pytest.raises(UnknownNameError, match="unknown score of suite 'x': 'costs'; did you mean 'cost'"):
+        replace(run.suite, name="x", score="costs")
+    with pytest.raises(UnknownNameError):
+        parse_suite({"agents": ["saa"], "seeds": [0], "score": "best", "scenarios": []}, "y")
+
+
+def test_what_a_problem_measures_is_scored(tmp_path: Path) -> None:
+    run = run_in("Portfolio", tmp_path)
+    row = run.results.query("agent == 'residual-saa' and scenario == 'home'").iloc[0]
+    steps = run.steps("home", "residual-saa", 0)
+    assert row["mean_return"] == pytest.approx(steps["return"].mean())
+    assert row["sharpe_ratio"] == pytest.approx(sharpe_ratio(steps["return"], steps["step_time"]))
+    assert 0 <= row["mean_turnover"] <= 1
+    assert {"return", "turnover", "Sharpe ratio"} <= set(all_tables(run)[1].columns)
+
+
+def test_sharpe_ratio_by_hand() -> None:
+    days = np.arange(5) * 86400.0
+    returns = np.array([0.01, 0.02, 0.0, 0.03, 0.01])
+    expected = returns.mean() / returns.std(ddof=1) * np.sqrt(365.25)
+    assert sharpe_ratio(returns, days) == pytest.approx(expected)
+    assert np.isnan(sharpe_ratio(np.ones(5), days))
+    assert np.isnan(sharpe_ratio([0.1], [0.0]))
