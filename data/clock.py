@@ -14,7 +14,7 @@ from .errors import TraceError
 Times = NDArray[np.datetime64]
 Floats = NDArray[np.float64]
 HOUR = np.timedelta64(3600 * 10**9, "ns")
-_DAY = np.timedelta64(1, "D")
+_WEEK = np.timedelta64(7, "D")
 
 
 def time_zone(name: str) -> ZoneInfo:
@@ -65,7 +65,7 @@ class ClockChange:
 
 
 def clock_changes(zone: str, first: np.datetime64, last: np.datetime64) -> list[ClockChange]:
-    """Return the changes of a local clock between two instants (UTC), to the second.
+    """Return the changes of a local clock between two instants (UTC), and up to two weeks after, to the second.
 
     Raises
     ------
@@ -73,7 +73,8 @@ def clock_changes(zone: str, first: np.datetime64, last: np.datetime64) -> list[
         If the zone is unknown.
     """
     info = time_zone(zone)
-    days = np.arange(first.astype("datetime64[D]"), last.astype("datetime64[D]") + 2 * _DAY).astype("datetime64[s]")
+    days = np.arange(first.astype("datetime64[D]"), last.astype("datetime64[D]") + 2 * _WEEK, _WEEK)
+    days = days.astype("datetime64[s]")  # no clock changes twice within a week
     offsets = np.array([_offset(day, info) for day in days])
     changes = []
     for i in np.flatnonzero(offsets[1:] != offsets[:-1]):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from .catalogue import TraceInfo
 from .clock import HOUR, Floats, Regular, Times, regular, wall_clock
 from .errors import TraceError
-from .tables import batches, floats, nanoseconds
+from .tables import floats, nanoseconds, whole
 from .trace import Trace
 
 LONGEST_GAP = 1  # hours: what is interpolated; a longer hole is an error
@@ -78,8 +78,7 @@ def _read(path: Path, how: dict[str, Any]) -> tuple[Times, Floats]:
     scales |= {context["column"]: context.get("scale", 1.0) for context in how.get("context", {}).values()}
     columns = [how["time"], *scales]
     texts = dict.fromkeys(columns, pa.string())  # numbers may have thousands separators, times any form
-    parts = list(batches(path, columns, texts, header=how.get("header"), delimiter=how.get("delimiter", ",")))
-    table = pa.Table.from_batches(parts).combine_chunks()
+    table = whole(path, columns, texts, header=how.get("header"), delimiter=how.get("delimiter", ","))
     values = [_number(table[name], f"column {name!r} of {path}") * scale for name, scale in scales.items()]
     return _starts(table[how["time"]], how, where), np.stack(values, axis=1)
 

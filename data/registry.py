@@ -109,7 +109,7 @@ def load_trace(spec: str, *, slot: str | float | None = None, window: tuple[Plac
     spec : str
         ``NAME[@SLOT][\[START:STOP\]]``, such as ``"azure-2023-conv@2s[:0.5]"``; NAME from
         :func:`list_traces`, or ``file:PATH?time=COLUMN&prompt=COLUMN&output=COLUMN`` for a request log of
-        your own.
+        your own, ``file:PATH?time=COLUMN&outcome=COLUMN,COLUMN`` for a series.
     slot : str or float, optional
         Slot length; the text may hold it instead. By default 2 s for requests, the native slot of a series.
         The slot of a series must be a multiple of its native one.
@@ -215,12 +215,17 @@ def _streamed(name: str, slot: float, files: Files) -> Trace:
 
 
 @functools.lru_cache(maxsize=8)
-def _read_file(name: str, mtime: int) -> RequestLog:
+def _read_file(name: str, mtime: int) -> Trace | RequestLog:
+    text, options = parse_file(name)
+    path = Path(text).expanduser()
+    if "outcome" in options:
+        from .own_series import read_own_series
+
+        return read_own_series(path, **options)
     from .loaders import read_requests
 
-    path, options = parse_file(name)
     return read_requests(
-        Path(path).expanduser(),
+        path,
         time=options["time"],
         prompt=options["prompt"],
         output=options.get("output"),

@@ -28,7 +28,7 @@ class TraceSpec:
     Attributes
     ----------
     name : str
-        Name in the catalogue, or ``file:PATH?time=…&prompt=…``.
+        Name in the catalogue, or ``file:PATH?…`` (see :func:`parse_file`).
     slot : str
         Slot length as text, empty for the default of the trace.
     start, stop : int, float, str or None
@@ -121,23 +121,37 @@ def _is_duration(text: str) -> bool:
     return True
 
 
+# What a file holds is told by the option that names its main columns; these are the others that go with it.
+_FILES = {
+    "prompt": ("time", "output", "unit", "sort"),
+    "outcome": ("time", "context", "unit", "time_unit", "zone", "low", "sort"),
+}
+_FILE_FORMS = (
+    "file:PATH?time=COLUMN&prompt=COLUMN for a request log (with &output=COLUMN, &unit=s|ms|us|ns), "
+    "file:PATH?time=COLUMN&outcome=COLUMN,COLUMN for a series (with &context=COLUMN,COLUMN, &unit=GW, "
+    "&zone=Europe/Berlin, &time_unit=s|ms|us|ns, &low=0), each with &sort=true when needed"
+)
+
+
 def parse_file(name: str) -> tuple[str, dict[str, str]]:
-    """Return the path and the options of ``file:PATH?time=COL&prompt=COL[&output=COL][&unit=…][&sort=true]``.
+    """Return the path and the options of ``file:PATH?time=COL&…``, with ``prompt`` or ``outcome`` columns.
 
     Raises
     ------
     TraceError
-        If the path, ``time`` or ``prompt`` is missing, or an option is unknown.
+        If the path, ``time`` or the main columns are missing, or an option is unknown.
     """
     path, _, query = name.removeprefix(FILE).partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True))
-    known = ("time", "prompt", "output", "unit", "sort")
-    wrong = [key for key in options if key not in known]
-    missing = [key for key in ("time", "prompt") if not options.get(key)]
-    if not path or wrong or missing:
-        what = f"unknown option {wrong[0]!r}" if wrong else f"no {missing[0]!r}" if missing else "no path"
-        raise TraceError(
-            f"trace {name!r} has {what}: write file:PATH?time=COLUMN&prompt=COLUMN, "
-            "with &output=COLUMN, &unit=s|ms|us|ns or &sort=true when needed"
-        )
+    kinds = [key for key in _FILES if key in options]
+    known = {*kinds, *_FILES[kinds[0]]} if kinds else {"time"}
+    faults = [
+        *(f"no {key!r}" for key in ("time", *kinds) if not options.get(key)),
+        *([" and ".join(f"no {key!r}" for key in _FILES)] if not kinds else []),
+        *([f"both {kinds[0]!r} and {kinds[1]!r}"] if len(kinds) > 1 else []),
+        *(f"unknown option {key!r}" for key in options if key not in known),
+        *([] if path else ["no path"]),
+    ]
+    if faults:
+        raise TraceError(f"trace {name!r} has {faults[0]}: write {_FILE_FORMS}")
     return path, options

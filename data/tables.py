@@ -130,6 +130,20 @@ def _explained(path: Path, kind: str) -> Iterator[None]:
         raise TraceError(f"file {path} cannot be read as {kind}: {first}") from error
 
 
+def whole(path: Path, columns: Sequence[str], types: dict[str, Any], **form: Any) -> pa.Table:
+    """Return the named columns of a file at once, each in one piece; see :func:`batches`.
+
+    Raises
+    ------
+    TraceError
+        As :func:`batches`, or if the file has no row.
+    """
+    parts = list(batches(path, columns, types, **form))
+    if not any(part.num_rows for part in parts):
+        raise TraceError(f"file {path} has a header but no row")
+    return pa.Table.from_batches(parts).combine_chunks()
+
+
 def _csv_batches(
     path: Path, columns: list[str], types: dict[str, Any], header: Sequence[str] | None, delimiter: str
 ) -> Iterator[pa.RecordBatch]:
@@ -211,11 +225,19 @@ def nanoseconds(column: pa.Array, unit: str | None, where: str) -> NDArray[np.in
     return _to_numpy(column.cast(pa.int64()), np.iinfo(np.int64).min)
 
 
+def has_zone(column: pa.Array) -> bool:
+    """Whether the times of a column say how they relate to UTC: numbers do, text and time stamps may."""
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        first = column.drop_null()[:1]
+        return len(first) > 0 and pc.match_substring_regex(first, r":\d.*(Z|[+-]\d{2}(:?\d{2})?)$")[0].as_py()
+    if pa.types.is_timestamp(column.type):
+        return column.type.tz is not None
+    return not pa.types.is_date(column.type)
+
+
 def _parse_iso(column: pa.Array, where: str) -> pa.Array:
-    present = column.drop_null()
-    zoned = len(present) > 0 and pc.match_substring_regex(present[:1], r":\d.*(Z|[+-]\d{2}(:?\d{2})?)$")[0].as_py()
     try:
-        return column.cast(pa.timestamp("ns", "UTC" if zoned else None))
+        return column.cast(pa.timestamp("ns", "UTC" if has_zone(column) else None))
     except pa.ArrowInvalid as error:
         raise TraceError(
             f"{where} holds {error.args[0].splitlines()[0]}: give ISO times such as 2026-01-31 12:00:00.5, "
