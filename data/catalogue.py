@@ -35,6 +35,8 @@ class PublicFile:
         Module of this package whose ``derive`` makes the file from the public one; empty for a copy.
     sha256_derived : tuple of str
         Checksums of known results of ``derive``.
+    also : tuple of str
+        Keys of other public files that ``derive`` reads.
     """
 
     key: str
@@ -45,13 +47,15 @@ class PublicFile:
     bytes: int = 0
     derive: str = ""
     sha256_derived: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
 
     def accepted(self, packed: bool) -> tuple[str, ...]:
         """Return the checksums that the file, or the gzip of it, may have; empty when none is known."""
+        if packed and not self.path.endswith(".gz"):  # else the public file is itself packed
+            return (self.sha256_gz,) if self.sha256_gz else ()
         if self.derive:
-            return () if packed else self.sha256_derived
-        digest = self.sha256_gz if packed else self.sha256
-        return (digest,) if digest else ()
+            return self.sha256_derived
+        return (self.sha256,) if self.sha256 else ()
 
 
 @dataclass(frozen=True)
@@ -62,14 +66,16 @@ class TraceInfo:
     ----------
     name, title : str
         The name to load it by, and what it is.
-    kind : {"requests", "series", "grid", "generated"}
-        Whether the source has one row per request, per slot or per hour of a local clock, or is a law to draw from.
+    kind : {"requests", "series", "grid", "prices", "generated"}
+        Whether the source has one row per request, per slot, per hour of a local clock or per exchange session, or is
+        a law to draw from.
     slot : float
         Length of a slot in seconds: the native one of a series, the default one of requests.
     quantity : str
         What is counted per slot.
     files : tuple of PublicFile
-        The files behind it, in the order of time; none for a stand-in, a generated trace or one of the user's own.
+        The files behind it, in the order of time (of prices: closes, then volumes); none for a stand-in, a generated
+        trace or one of the user's own.
     columns : mapping of str to str
         Columns of the file, with units.
     span, licence, citation, notes : str
@@ -84,7 +90,7 @@ class TraceInfo:
 
     name: str
     title: str
-    kind: Literal["requests", "series", "grid", "generated"]
+    kind: Literal["requests", "series", "grid", "prices", "generated"]
     slot: float = 2.0
     quantity: str = "tokens"
     files: tuple[PublicFile, ...] = ()
@@ -102,7 +108,7 @@ class TraceInfo:
         """Origin and terms, in the form that a trace carries."""
         return Provenance(
             source=self.title,
-            url=" ".join(file.url for file in self.files),
+            url=" ".join(dict.fromkeys(file.url for file in self.files)),
             licence=self.licence,
             citation=self.citation,
             synthetic=self.synthetic,
@@ -125,10 +131,11 @@ def _tables() -> dict[str, Any]:
 @functools.cache
 def public_files() -> dict[str, PublicFile]:
     """Return the public files by key."""
-    return {
-        key: PublicFile(key, **{**table, "sha256_derived": tuple(table.get("sha256_derived", ()))})
-        for key, table in _tables()["file"].items()
-    }
+    files = {}
+    for key, table in _tables()["file"].items():
+        lists = {name: tuple(table.get(name, ())) for name in ("sha256_derived", "also")}
+        files[key] = PublicFile(key, **{**table, **lists})
+    return files
 
 
 @functools.cache

@@ -13,7 +13,7 @@ from typing import Literal
 
 import platformdirs
 
-from .catalogue import SYNTHETIC, PublicFile, catalogue, entry
+from .catalogue import SYNTHETIC, PublicFile, catalogue, entry, public_files
 from .errors import DownloadError, ShiftgymError
 from .files import atomic_write
 
@@ -136,7 +136,11 @@ def fetch_trace(name: str, progress: bool = True) -> tuple[Path, ...]:
 
 
 def _ways_out(file: PublicFile) -> str:
-    names = [info.name for info in catalogue().values() if file.key in {known.key for known in info.files}]
+    names = [
+        info.name
+        for info in catalogue().values()
+        if file.key in {key for known in info.files for key in (known.key, *known.also)}
+    ]
     return (
         f"Ways out: connect and run `python -m shiftgym.data fetch {names[0]}`, which resumes; or put the "
         f"file into a folder as {file.path} and name that folder in {VARIABLE}; or use the stand-in that "
@@ -158,7 +162,8 @@ def _derived(file: PublicFile, target: Path, progress: bool) -> Path:
 
     source = cache_folder() / "source" / f"{file.key}-{Path(file.url).name}"
     download(file.url, source, file.sha256, progress)
-    import_module(f".{file.derive}", __package__).derive(source, target)
+    others = [fetch(public_files()[key], progress) for key in file.also]
+    import_module(f".{file.derive}", __package__).derive(source, target, *others)
     source.unlink()
     if sha256_of(target) not in file.sha256_derived:
         # ServeGen has more clients than the known result; elsewhere a library may round differently.

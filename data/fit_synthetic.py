@@ -4,9 +4,8 @@ Rewrites ``synthetic.toml``. Its present content says which parts a model has an
 
 * Length mixtures by expectation maximisation on the logarithm of the tokens.
 * The hump, the daily harmonics and the weekend by least squares on the log level.
-* Grid loads as in :mod:`shiftgym.data.fit_grid`.
-* All else by the simulated method of moments (McFadden, Econometrica 57(5), 1989): Nelder-Mead on the distance
-  between the real statistics and their mean over a few seeds, with the same seeds at every step.
+* Grid loads as in :mod:`shiftgym.data.fit_grid`, markets as in :mod:`shiftgym.data.fit_market`.
+* All else by the simulated method of moments (:mod:`shiftgym.data.moments`).
 """
 
 from __future__ import annotations
@@ -14,16 +13,17 @@ from __future__ import annotations
 import argparse
 import copy
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize
 from scipy.stats import spearmanr
 
 from .files import atomic_write
 from .fit_grid import fit_grid
+from .fit_market import fit_market
+from .moments import Path_, Table, fit_moments
 from .registry import load_requests, load_trace
 from .requests import RequestLog
 from .sampling import Floats, day_and_weekend
@@ -31,10 +31,7 @@ from .summary import summarise
 from .synthetic import request_model, series_model
 from .trace import Trace
 
-SEEDS = range(8)
-STEPS = 400
 EM_STEPS = 400
-REACH = float(np.log(5))  # a refit moves a parameter by this factor at most: some are weakly identified
 SLOT = 2.0  # seconds: slots in which request logs are compared
 # Scale of each statistic in the distance: one unit of error. Relative for those that are not shares or correlations.
 SCALES = {
@@ -46,8 +43,6 @@ RELATIVE = {"cv", "change", "p95", "p99", "max"}
 REQUESTS_FREE = [("arrivals", part, i) for part in ("slow", "fast") for i in (0, 1)]
 GATE_FREE = [("arrivals", "gate", part, i) for part in ("busy", "pause", "silence") for i in (0, 1)]
 SERIES_FREE = [(part, i) for part in ("slow", "fast") for i in (0, 1)]
-Table = dict[str, Any]
-Path_ = tuple[str | int, ...]
 
 
 def fit_lengths(tokens: Floats, components: int) -> Table:
@@ -113,45 +108,6 @@ def fit_profile(trace: Trace, harmonics: int) -> Table:
     }
 
 
-def fit_moments(
-    table: Table, free: Sequence[Path_], simulate: Callable[[Table, int], dict[str, float]], real: dict[str, float]
-) -> Table:
-    """Move the free parameters, all positive, until the simulated statistics match the real ones."""
-
-    def distance(logs: Floats) -> float:
-        moved = _moved(table, free, np.exp(logs))
-        draws = [simulate(moved, seed) for seed in SEEDS]
-        total = 0.0
-        for key, scale in SCALES.items():
-            unit = scale * max(abs(real[key]), 0.05) if key in RELATIVE else scale
-            total += float(((np.mean([draw[key] for draw in draws]) - real[key]) / unit) ** 2)
-        return total
-
-    start = np.log([_get(table, path) for path in free])
-    simplex = np.vstack((start, start + 0.2 * np.eye(len(start))))
-    options = {"maxfev": STEPS, "initial_simplex": simplex, "adaptive": True}
-    bounds = [(x - REACH, x + REACH) for x in start]
-    found = minimize(distance, start, method="Nelder-Mead", bounds=bounds, options=options)
-    print(f"    distance {distance(start):.1f} -> {found.fun:.1f}", flush=True)
-    return _moved(table, free, np.exp(found.x))
-
-
-def _get(table: Any, path: Path_) -> float:
-    for key in path:
-        table = table[key]
-    return float(table)
-
-
-def _moved(table: Table, free: Sequence[Path_], values: Floats) -> Table:
-    table = copy.deepcopy(table)
-    for path, value in zip(free, values, strict=True):
-        inner: Any = table
-        for key in path[:-1]:
-            inner = inner[key]
-        inner[path[-1]] = float(f"{value:.4g}")
-    return table
-
-
 def fit_requests(name: str, table: Table) -> Table:
     """Parameters of the request log ``name``."""
     log = load_requests(name)
@@ -170,7 +126,7 @@ def fit_requests(name: str, table: Table) -> Table:
         slots: Floats = np.bincount((seconds // SLOT).astype(int), prompt + output).astype(np.float64)
         return summarise(slots[: int(seconds[-1] // SLOT)])
 
-    return fit_moments(table, free, simulate, summarise(log.slots(SLOT).outcome[:, 0]))
+    return fit_moments(table, free, simulate, summarise(log.slots(SLOT).outcome[:, 0]), SCALES, RELATIVE)
 
 
 def fit_series(name: str, table: Table) -> Table:
@@ -188,7 +144,7 @@ def fit_series(name: str, table: Table) -> Table:
     def simulate(moved: Table, seed: int) -> dict[str, float]:
         return summarise(series_model(moved).draw(np.random.Generator(np.random.PCG64(seed))))
 
-    return fit_moments(table, free, simulate, summarise(outcome))
+    return fit_moments(table, free, simulate, summarise(outcome), SCALES, RELATIVE)
 
 
 def to_toml(parameters: Table) -> str:
@@ -207,7 +163,7 @@ def to_toml(parameters: Table) -> str:
         "# Parameters of the synthetic stand-ins; synthetic.py documents each field. Times in seconds unless it says",
         "# slots, lengths in tokens. Fitted to the real traces by `python -m shiftgym.data.fit_synthetic`.",
     ]
-    for group in ("requests", "series", "grid"):
+    for group in ("requests", "series", "grid", "market"):
         for name, table in parameters[group].items():
             lines += ["", f"[{group}.{name}]", *(f"{key} = {value(item)}" for key, item in table.items())]
     return "\n".join(lines) + "\n"
@@ -221,7 +177,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     series = [name for name, table in parameters["series"].items() if "like" not in table]
     parser = argparse.ArgumentParser(description="Refit the synthetic stand-ins to the real traces.")
     parser.add_argument(
-        "names", nargs="*", default=[*parameters["requests"], *series, *parameters["grid"]], metavar="NAME"
+        "names",
+        nargs="*",
+        default=[*parameters["requests"], *series, *parameters["grid"], *parameters["market"]],
+        metavar="NAME",
     )
     for name in parser.parse_args(arguments).names:
         print(name, flush=True)
@@ -229,6 +188,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             parameters["requests"][name] = fit_requests(name, parameters["requests"][name])
         elif name in parameters["grid"]:
             parameters["grid"][name] = fit_grid(load_trace(name), parameters["grid"][name])
+        elif name in parameters["market"]:
+            parameters["market"][name] = fit_market(load_trace(name), parameters["market"][name])
         else:
             parameters["series"][name] = fit_series(name, parameters["series"][name])
         with atomic_write(path) as handle:

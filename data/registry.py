@@ -109,7 +109,8 @@ def load_trace(spec: str, *, slot: str | float | None = None, window: tuple[Plac
     spec : str
         ``NAME[@SLOT][\[START:STOP\]]``, such as ``"azure-2023-conv@2s[:0.5]"``; NAME from
         :func:`list_traces`, or ``file:PATH?time=COLUMN&prompt=COLUMN&output=COLUMN`` for a request log of
-        your own, ``file:PATH?time=COLUMN&outcome=COLUMN,COLUMN`` for a series.
+        your own, ``file:PATH?time=COLUMN&outcome=COLUMN,COLUMN`` for a series,
+        ``file:PATH?time=COLUMN&price=COLUMN,COLUMN`` for daily prices.
     slot : str or float, optional
         Slot length; the text may hold it instead. By default 2 s for requests, the native slot of a series.
         The slot of a series must be a multiple of its native one.
@@ -198,6 +199,10 @@ def _read_real(name: str, files: Files) -> Trace | RequestLog:
         from .grid import read_grid
 
         return read_grid(paths, info)
+    if info.kind == "prices":
+        from .market import read_prices
+
+        return read_prices(paths, info)
     from .loaders import read_requests, read_series
 
     if info.kind == "series":
@@ -222,6 +227,10 @@ def _read_file(name: str, mtime: int) -> Trace | RequestLog:
         from .own_series import read_own_series
 
         return read_own_series(path, **options)
+    if "price" in options:
+        from .market import read_own_prices
+
+        return read_own_prices(path, **options)
     from .loaders import read_requests
 
     return read_requests(

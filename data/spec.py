@@ -125,16 +125,18 @@ def _is_duration(text: str) -> bool:
 _FILES = {
     "prompt": ("time", "output", "unit", "sort"),
     "outcome": ("time", "context", "unit", "time_unit", "zone", "low", "sort"),
+    "price": ("time", "time_unit"),
 }
 _FILE_FORMS = (
     "file:PATH?time=COLUMN&prompt=COLUMN for a request log (with &output=COLUMN, &unit=s|ms|us|ns), "
     "file:PATH?time=COLUMN&outcome=COLUMN,COLUMN for a series (with &context=COLUMN,COLUMN, &unit=GW, "
-    "&zone=Europe/Berlin, &time_unit=s|ms|us|ns, &low=0), each with &sort=true when needed"
+    "&zone=Europe/Berlin, &time_unit=s|ms|us|ns, &low=0), each with &sort=true when needed, "
+    "file:PATH?time=COLUMN&price=COLUMN,COLUMN or &price=* for daily prices (with &time_unit=s|ms|us|ns)"
 )
 
 
 def parse_file(name: str) -> tuple[str, dict[str, str]]:
-    """Return the path and the options of ``file:PATH?time=COL&…``, with ``prompt`` or ``outcome`` columns.
+    """Return the path and the options of ``file:PATH?time=COL&…``, with ``prompt``, ``outcome`` or ``price`` columns.
 
     Raises
     ------

@@ -15,7 +15,7 @@ Request logs (:func:`synthetic_requests`) are Cox processes:
 Series (:func:`synthetic_trace`) have a log level with daily harmonics, a weekend level and two
 autoregressive terms, multiplied in episodes (bursts, outages) and brought to the fitted mean. The release
 files, a week of requests, are such a series at ten minutes, refined to any shorter slot as a compound
-Poisson process, again with an Ornstein-Uhlenbeck log rate. Grid loads have a module of their own.
+Poisson process, again with an Ornstein-Uhlenbeck log rate. Grid loads and markets have modules of their own.
 
 References
 ----------
@@ -43,6 +43,7 @@ from .errors import UnknownNameError
 from .requests import RequestLog
 from .sampling import Floats, day_and_weekend, drift, orthogonal, reorder, stamp, stratified_lognormal
 from .synthetic_grid import grid_model
+from .synthetic_market import market_trace
 from .trace import Provenance, Trace, format_duration, parse_duration
 
 SYNTHETIC_NAMES = (
@@ -66,6 +67,8 @@ SYNTHETIC_NAMES = (
     "pjm-aep",
     "caiso",
     "germany",
+    "sp500",
+    "sp500-20",
 )
 DEFAULT_SLOT = 2.0
 
@@ -442,8 +445,9 @@ def synthetic_trace(name: str, seed: int = 0, slot: str | float | None = None) -
     if name in _parameters()["requests"]:
         return synthetic_requests(name, seed).slots(DEFAULT_SLOT if slot is None else slot)
     rng = np.random.Generator(np.random.PCG64(seed))
-    if name in _parameters()["grid"]:
-        trace = _grid_trace(name, rng)
+    if name in _parameters()["grid"] | _parameters()["market"]:
+        market = _parameters()["market"].get(name)
+        trace = market_trace(name, market, rng, _provenance(name)) if market else _grid_trace(name, rng)
         return trace if slot is None else trace.coarsen(slot)
     model = series_model(_parameters()["series"][name])
     trace = _trace(name, model, model.draw(rng), model.slot)

@@ -22,7 +22,8 @@ from shiftgym.solvers.provisioning import Provisioning
 LOGS = ("azure-2023-conv", "azure-2023-code", "mooncake-conversation")
 RELEASES = ("azure-2024-conv", "azure-2024-code")
 GRIDS = tuple(name for name in SYNTHETIC_NAMES if catalogue()[name].kind == "grid")
-COMPARED = tuple(name for name in SYNTHETIC_NAMES if name not in RELEASES)
+MARKETS = tuple(name for name in SYNTHETIC_NAMES if catalogue()[name].kind == "prices")
+COMPARED = tuple(name for name in SYNTHETIC_NAMES if name not in (*RELEASES, *MARKETS))
 SEEDS = range(100, 108)  # not those of the fit
 
 
@@ -52,7 +53,7 @@ def statistics(outcome: Floats) -> dict[str, float]:
 def test_a_stand_in_is_fast_repeatable_and_marked(name):
     began = time.perf_counter()
     trace = synthetic_trace(name)
-    assert time.perf_counter() - began < (2.0 if name in (*RELEASES, *GRIDS) else 0.5)
+    assert time.perf_counter() - began < (2.0 if name in (*RELEASES, *GRIDS, *MARKETS) else 0.5)
     again, other = synthetic_trace(name), synthetic_trace(name, seed=1)
     assert np.array_equal(trace.outcome, again.outcome)
     assert not np.array_equal(trace.outcome[: len(other)], other.outcome[: len(trace)])
@@ -74,7 +75,8 @@ def test_parameters_are_a_handful_of_scalars():
             return sum(map(scalars, item.values()))
         return sum(map(scalars, item)) if isinstance(item, list) else 1
 
-    limits = {"requests": 50, "series": 50, "grid": 80}  # the day of a load changes with the season
+    # the day of a load changes with the season
+    limits = {"requests": 50, "series": 50, "grid": 80, "market": 50}
     assert synthetic._parameters().keys() == limits.keys()
     for group, models in synthetic._parameters().items():
         assert max(map(scalars, models.values())) < limits[group]
