@@ -110,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     fetching = commands.add_parser("fetch", help="download the files of traces")
     which = fetching.add_mutually_exclusive_group(required=True)
     which.add_argument("names", nargs="*", default=[], metavar="NAME")
-    which.add_argument("--all", action="store_true", help="all of them, about 2 GB")
+    which.add_argument("--all", action="store_true", help="all of them, about 2.5 GB")
     commands.add_parser("check", help="compare the files with their checksums")
     options = parser.parse_args(arguments)
     console = Console()
