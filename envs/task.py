@@ -28,6 +28,10 @@ Observations = NDArray[np.float32]
 Indices = NDArray[np.int64]
 
 
+#: Numbers of a table of all observations (4 bytes each); longer replays cut theirs out of the trace step by step.
+_KNOWN = 2**25
+
+
 class ActionError(ShiftgymError):
     """An action that cannot be executed: wrong shape, NaN or infinite."""
 
@@ -225,10 +229,9 @@ class Task(ABC):
         self.shift, self.shift_seed = parse_shift(shift), check_count("shift_seed", seed, low=0)
         self.trace = self.shift.apply(self.source, np.random.default_rng(seed))
         self.points = self._points(self.trace)
-        readings = self.points.readings
-        windows = np.lib.stride_tricks.sliding_window_view(readings, self.lookback, axis=0)
-        # views: (K + stride, lookback) of one column, (K + stride, lookback, D) of several
-        self._history = windows[:, 0] if readings.shape[1] == 1 else np.moveaxis(windows, -1, 1)
+        points = len(self) + self.points.stride
+        width = self.layout.size - self.layout.previous
+        self._known = self._look(np.arange(points)) if points * width <= _KNOWN else None
         for cached in ("shift_report", "title"):
             self.__dict__.pop(cached, None)
         self._solve_oracle()
@@ -257,18 +260,24 @@ class Task(ABC):
 
     def observe(self, point: Any, previous: Floats | None = None) -> Observations:
         """Fresh observations of decision points: (size,) of an int, (n, size) of an index array (n,)."""
-        layout = self.layout
-        single = isinstance(point, int)
-        history = self._history[point]
-        if layout.columns > 1:
-            history = history.reshape((-1,) if single else (len(point), -1))
-        if layout.context + layout.previous == 0:
-            return history.copy() if single else history  # an index array has copied already
-        parts = [history, self.points.context[point]]
-        if layout.previous:
-            assert previous is not None
-            parts.append(np.nan_to_num(np.atleast_1d(previous)).astype(np.float32))
-        return np.concatenate(parts, axis=-1)
+        if self._known is None:
+            known = self._look(np.array([point]))[0] if isinstance(point, int) else self._look(point)
+        else:
+            known = self._known[point]
+            if isinstance(point, int) and not self.layout.previous:
+                return known.copy()  # an index array has copied already
+        if not self.layout.previous:
+            return known
+        assert previous is not None
+        state = np.nan_to_num(np.atleast_1d(previous)).astype(np.float32)
+        return np.concatenate((known, state), axis=-1)
+
+    def _look(self, points: Indices) -> Observations:
+        """What is known (n, size without the state) at decision points: histories and context."""
+        readings, context = self.points.readings, self.points.context
+        windows = np.lib.stride_tricks.sliding_window_view(readings, self.lookback, axis=0)  # (K + stride, D, lookback)
+        history = np.swapaxes(windows[points], 1, 2).reshape(len(points), -1)
+        return np.concatenate((history, context[points]), axis=1) if context.shape[1] else history
 
     def foresee(self, points: Indices, previous: Floats) -> Floats:
         """What a clairvoyant agent sees instead of observations: outcomes (n, D), then the state of a stateful task."""

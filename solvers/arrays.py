@@ -5,6 +5,7 @@ A formula asks :func:`namespace` for the functions that go with its argument and
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 
 import array_api_compat
 import numpy as np
+from numpy.typing import NDArray
 
 _LARGEST_EXPONENT = math.log(np.finfo(np.float64).max)
 # An array of NumPy or torch, or a Python float; there is no common static type for them.
@@ -55,7 +57,17 @@ def total(values: Array) -> Array:
     """Sum over the last axis; a float stands for a vector of one and is its own sum."""
     if isinstance(values, float):
         return values
-    return values[..., 0] if values.shape[-1] == 1 else values.sum(-1)
+    width = values.shape[-1]
+    if width == 1:
+        return values[..., 0]
+    if isinstance(values, np.ndarray) and values.dtype == np.float64:
+        return values @ _ones(width)  # several times faster than a sum over a short last axis
+    return values.sum(-1)
+
+
+@functools.cache
+def _ones(width: int) -> NDArray[np.float64]:
+    return np.ones(width)
 
 
 def inner(a: Array, b: Array) -> Array:
@@ -159,6 +171,17 @@ def on_torch(function: Callable[..., T], *arrays: Array) -> T:
 def times(matrices: Array, vectors: Array) -> Array:
     """Products (..., I) of matrices (..., I, J) and vectors (..., J)."""
     return (matrices @ vectors[..., None])[..., 0]
+
+
+def weighted_sum(weights: Array, scenarios: Array) -> Array:
+    """Sums (B, D) of the scenarios (B, M, D) with weights (B, M)."""
+    return (weights[:, None] @ scenarios)[:, 0]
+
+
+def magnitude(scenarios: Array) -> Array:
+    """Largest absolute entry (B, 1) of the scenarios (B, M, D) of a context."""
+    # one axis after the other, which torch does ten times as fast as both at once
+    return scenarios.amax(1).maximum(-scenarios.amin(1)).amax(1)[:, None]
 
 
 def pseudo_solve(solve: Callable[[Array], Array], apply: Callable[[Array], Array], rhs: Array, ridge: Array) -> Any:

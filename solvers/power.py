@@ -10,7 +10,6 @@ from .arrays import (
     Array,
     beyond,
     density,
-    every,
     in_chunks,
     in_double,
     inner,
@@ -21,6 +20,7 @@ from .arrays import (
     nothing,
     on_numpy,
     smallest,
+    total,
 )
 from .base import Adjoint, DecisionProblem, ProblemError
 from .ramp_projection import nearest
@@ -109,7 +109,7 @@ class PowerScheduling(DecisionProblem):
         surplus = decisions - outcomes
         mean, half = (self.excess_price - self.shortage) / 2, (self.excess_price + self.shortage) / 2
         # a surplus costs half + mean = excess_price, what is missing half - mean = shortage
-        return 0.5 * inner(surplus, surplus) + half * abs(surplus).sum(-1) + mean * surplus.sum(-1)
+        return inner(surplus * 0.5 + mean, surplus) + half * total(abs(surplus))
 
     def perfect(self, outcomes: Array, previous: Array | None = None) -> Array:
         """The cheapest feasible generation for a known load, which is the load itself where it is feasible."""
@@ -123,30 +123,40 @@ class PowerScheduling(DecisionProblem):
 
         A request that breaks a limit by no more than the tolerance counts as feasible.
         """
-        broken = self._broken(decisions)
-        if every(~broken):
+        if self._feasible(decisions):
             return decisions
         xp = namespace(decisions)
         if decisions.ndim == 1:
             return on_numpy(in_double(self._project), decisions[None])[0]
         found = xp.reshape(decisions, (-1, self.hours)) + 0.0
-        rows = xp.nonzero(xp.reshape(broken, (-1,)))[0]
+        rows = xp.nonzero(self._broken(found))[0]
         found[rows] = on_numpy(in_double(self._project), found[rows])
         return xp.reshape(found, decisions.shape)
 
-    def _broken(self, decisions: Array) -> Array:
-        """Whether (...) a limit is broken by more than the tolerance, and in float32 by more than rounding."""
-        xp = namespace(decisions)
+    def _feasible(self, decisions: Array) -> bool:
+        """Whether no limit is broken anywhere, from three numbers of the whole array."""
+        if 0 in decisions.shape:
+            return True
         low, high = self._bounds
-        slack = self.tolerance
-        if decisions.itemsize < 8:
-            slack += 2 * float(xp.finfo(decisions.dtype).eps) * float(xp.max(xp.abs(decisions)))
+        slack = self._slack(decisions)
+        change = abs(decisions[..., 1:] - decisions[..., :-1])
+        return bool(
+            decisions.min() >= low - slack and decisions.max() <= high + slack and change.max() <= self.ramp + slack
+        )
+
+    def _broken(self, decisions: Array) -> Array:
+        """In which rows (R,) a limit is broken."""
+        low, high = self._bounds
+        slack = self._slack(decisions)
         broken = _steepest(decisions) > self.ramp + slack
-        if low > -np.inf:
-            broken = broken | (smallest(decisions) < low - slack)
-        if high < np.inf:
-            broken = broken | (largest(decisions) > high + slack)
-        return broken
+        return broken | (smallest(decisions) < low - slack) | (largest(decisions) > high + slack)
+
+    def _slack(self, decisions: Array) -> float:
+        """What still counts as keeping a limit: the tolerance, and in float32 what rounding may do."""
+        if decisions.itemsize == 8:
+            return self.tolerance
+        xp = namespace(decisions)
+        return self.tolerance + 2 * float(xp.finfo(decisions.dtype).eps) * float(xp.max(xp.abs(decisions)))
 
     def _project(self, decisions: Array) -> Array:
         """Nearest feasible rows (R, n); on a GPU, minimise with one sample that does not count."""
