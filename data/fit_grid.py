@@ -63,7 +63,7 @@ def fit_signal(
     spread = np.linalg.lstsq(np.column_stack((year, np.ones(len(year)))), energy, rcond=None)[0][:-1] / 2
     even = rest / np.exp(year @ spread)
     fitted: Table = {}
-    for name in ("annual", "daily", "seasonal", "weekend"):
+    for name in ("annual", "daily", "seasonal", "weekend", "sunday"):
         size = np.size(table[name])
         fitted[name] = np.reshape([_short(x) for x in found[:size]], np.shape(table[name])).tolist()
         found = found[size:]

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+HOUR, DAY = 3600 * 10**9, 86400 * 10**9  # nanoseconds
 
 
 def drift(count: int, memory: float, rng: np.random.Generator) -> Floats:
@@ -27,13 +28,17 @@ def drift(count: int, memory: float, rng: np.random.Generator) -> Floats:
 
 def day_and_weekend(time: NDArray[np.datetime64], slot: float) -> tuple[Floats, Floats]:
     """Fraction of the day, and a weekend indicator that changes over half a day, both of shape (T,)."""
+    since = time.astype("datetime64[ns]").astype(np.int64)
+    return (since % DAY / 1e9 + slot / 2) / 86400, share_of_weekdays(time, 5)
+
+
+def share_of_weekdays(time: NDArray[np.datetime64], first: int) -> Floats:
+    """Share of the hours around, from six before to six after, that are on weekday ``first`` (Monday is 0) or later."""
     since = time.astype("datetime64[ns]").astype(np.int64)  # whole days are ten times slower to get from dates
-    seconds = since % (86400 * 10**9) / 1e9 + slot / 2
-    rest = np.zeros(len(time))
+    share = np.zeros(len(time))
     for hours in range(-6, 7):
-        days = (since + hours * 3600 * 10**9) // (86400 * 10**9)
-        rest += (days + 3) % 7 >= 5  # 1970-01-01 is a Thursday, day 3 of its week
-    return seconds / 86400, rest / 13
+        share += ((since + hours * HOUR) // DAY + 3) % 7 >= first  # 1970-01-01 is a Thursday, day 3 of its week
+    return share / 13
 
 
 def orthogonal(path: Floats, *others: Floats) -> Floats:

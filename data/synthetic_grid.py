@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .sampling import Floats, day_and_weekend, drift
+from .sampling import Floats, day_and_weekend, drift, share_of_weekdays
 
 HOUR = 3600.0
 YEAR = 365.2425  # days
@@ -50,6 +50,8 @@ class Signal:
         What the annual waves (rows) change of the first daily amplitudes (columns).
     weekend : list of float
         Change on Saturday and Sunday: of the level, then of the first daily amplitudes.
+    sunday : list of float
+        Further change of the level on Sunday; empty for none.
     noise : list of triples
         Standard deviation, correlation time in hours and harmonic of the day of each Ornstein-Uhlenbeck term;
         harmonic 0 moves the level, the others move the shape of the day.
@@ -61,6 +63,7 @@ class Signal:
     daily: list[float]
     seasonal: list[list[float]]
     weekend: list[float]
+    sunday: list[float]
     noise: list[list[float]]
     spread: list[float]
 
@@ -73,11 +76,12 @@ class Signal:
         rows, columns = np.shape(shape["seasonal"])
         product = (year[:, :rows, None] * daily[:, None, :columns]).reshape(len(time), -1)
         calm = np.column_stack((np.ones(len(time)), daily))[:, : len(shape["weekend"])] * rest[:, None]
-        return np.column_stack((year, daily, product, calm))
+        sunday = share_of_weekdays(time, 6)[:, None][:, : len(shape["sunday"])]
+        return np.column_stack((year, daily, product, calm, sunday))
 
     def amplitudes(self) -> Floats:
         """All amplitudes of the cycles, shape (P,)."""
-        return np.concatenate((self.annual, self.daily, np.ravel(self.seasonal), self.weekend))
+        return np.concatenate((self.annual, self.daily, np.ravel(self.seasonal), self.weekend, self.sunday))
 
     def draw(self, time: NDArray[np.datetime64], rng: np.random.Generator) -> Floats:
         """The signal around zero, shape (T,)."""

@@ -76,7 +76,7 @@ def test_parameters_are_a_handful_of_scalars():
         return sum(map(scalars, item)) if isinstance(item, list) else 1
 
     # the day of a load changes with the season
-    limits = {"requests": 50, "series": 50, "grid": 80, "market": 50}
+    limits = {"requests": 50, "series": 50, "grid": 90, "market": 50}
     assert synthetic._parameters().keys() == limits.keys()
     for group, models in synthetic._parameters().items():
         assert max(map(scalars, models.values())) < limits[group]
@@ -255,7 +255,8 @@ def test_a_stand_in_has_the_statistics_of_the_real_trace(name):
     assert stand_in.time[0] == real.time[0]
     assert load_trace(f"synthetic-{name}").context_names == real.context_names
     expected = statistics(real.outcome[:, 0])
-    draws = [statistics(synthetic_trace(name, seed).outcome[:, 0]) for seed in SEEDS]
+    seeds = SEEDS[:2] if name in GRIDS else SEEDS  # a load of years differs little by seed
+    draws = [statistics(synthetic_trace(name, seed).outcome[:, 0]) for seed in seeds]
     found = {key: float(np.mean([draw[key] for draw in draws])) for key in expected}
     off = {
         key: (expected[key], found[key])
