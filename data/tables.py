@@ -151,8 +151,10 @@ def _csv_batches(
     parse = pa.csv.ParseOptions(delimiter=delimiter)
     # Strings need no type of their own: with one, pyarrow would not read an empty cell as missing.
     convert = pa.csv.ConvertOptions(column_types=types, strings_can_be_null=True)
-    with pa.csv.open_csv(path, read_options=read, parse_options=parse, convert_options=convert) as reader:
-        check_columns(path, reader.schema.names, columns)
+    if header is None:
+        with pa.csv.open_csv(path, read_options=read, parse_options=parse, convert_options=convert) as reader:
+            header = reader.schema.names
+    check_columns(path, header, columns)
     convert.include_columns = columns
     with pa.csv.open_csv(path, read_options=read, parse_options=parse, convert_options=convert) as reader:
         yield from reader

@@ -96,7 +96,7 @@ class Trace:
     name : str
         Name as in the catalogue, with what was done to it appended.
     time : array of datetime64[ns], shape (T,)
-        Start of each slot, UTC, one slot apart (whole slots apart with ``sessions``).
+        Start of each slot, one slot apart (whole slots apart with ``sessions``): UTC, or the clock of a zone for grids.
     outcome : array of float64, shape (T, D)
         y_t, revealed after the decision for slot t. A 1-D array becomes D = 1.
     slot : float
