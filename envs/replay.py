@@ -82,6 +82,7 @@ class ReplayEnv(gymnasium.Env[Observations, Any]):
         self._nothing: Any = np.nan if self._scalar else np.full(problem.state_dim, np.nan)
         self._previous: Any = self._nothing
         self._measures = problem.measures
+        self._remembers = problem.stateful or bool(problem.measures)
         self._last: tuple[Any, Any, Any] = (np.nan, np.nan, np.nan)
 
     def reset(
@@ -149,7 +150,7 @@ class ReplayEnv(gymnasium.Env[Observations, Any]):
             info.update((key, float(value)) for key, value in problem.measure(outcome, decision, previous).items())
         info["step_time"] = points.time.item(point)
         info["shifted"] = points.shifted.item(point)
-        if problem.stateful:
+        if self._remembers:
             self._previous = problem.carry(outcome, decision, previous)
         self._last = outcome, decision, oracle
         self._point = point + points.stride

@@ -62,6 +62,7 @@ class ReplayVectorEnv(VectorEnv[Observations, Any, Any]):
         self._shape = (num_envs, problem.decision_dim)
         self._families = [(f"violation_{family}", family) for family in problem.families]
         self._horizon = self.task.episode_steps
+        self._remembers = problem.stateful or bool(problem.measures)
         self._point: Indices = np.zeros(num_envs, np.int64)
         self._stop: Indices = np.full(num_envs, len(self.task))
         self._end: Indices = np.full(num_envs, _NEVER)
@@ -228,7 +229,7 @@ class ReplayVectorEnv(VectorEnv[Observations, Any, Any]):
         info["step_time"], info["shifted"] = points.time[point], points.shifted[point]
         self.last_outcome, self.last_decision = outcome, decision
         self._last_point, self._last_oracle = point, oracle
-        if problem.stateful:
+        if self._remembers:
             self._previous = np.array(problem.carry(outcome, decision, self._previous))
         return info, cost
 

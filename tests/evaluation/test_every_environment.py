@@ -73,7 +73,11 @@ def test_what_a_problem_measures_is_scored(tmp_path: Path) -> None:
     steps = run.steps("home", "residual-saa", 0)
     assert row["mean_return"] == pytest.approx(steps["return"].mean())
     assert row["sharpe_ratio"] == pytest.approx(sharpe_ratio(steps["return"], steps["step_time"]))
-    assert 0 <= row["mean_turnover"] <= 1
+    shares = steps[[column for column in steps if column.startswith("decision_")]].to_numpy()
+    turned = np.abs(np.diff(shares, axis=0)).sum(1) / 2
+    turned[steps["episode"].diff().iloc[1:].to_numpy() > 0] = 0.0  # an episode starts from nothing
+    assert row["mean_turnover"] == pytest.approx(turned.sum() / len(steps))
+    assert row["mean_turnover"] > 0
     assert {"return", "turnover", "Sharpe ratio"} <= set(all_tables(run)[1].columns)
 
 
