@@ -234,6 +234,40 @@ def test_a_derived_file_is_made_from_a_checked_source(
     assert status(other) == "recorded"
 
 
+def test_a_derivation_gets_the_other_files_that_it_reads(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from shiftgym.data import sp500
+
+    def derive(source: Path, target: Path, members: Path) -> None:
+        with atomic_write(target, "wb") as handle:
+            handle.write(source.read_bytes()[:10] + members.read_bytes()[:3])
+
+    monkeypatch.setattr(sp500, "derive", derive)
+    members = public(server, key="sp500-members", path="market/members.csv")
+    monkeypatch.setattr(fetching, "public_files", lambda: {members.key: members})
+    known = hashlib.sha256(BODY[:10] + BODY[:3]).hexdigest()
+    file = public(
+        server, path="market/close.csv", sha256="", derive="sp500", sha256_derived=(known,), also=(members.key,)
+    )
+    assert fetch(file).read_bytes() == BODY[:10] + BODY[:3]
+    assert left_over(tmp_path) == ["close.csv", "members.csv"]
+    assert status(file) == "ok"
+
+
+def test_a_derived_file_may_lie_packed_and_a_public_one_be_packed(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = gzip.compress(b"date,A", mtime=0)
+    digest = hashlib.sha256(packed).hexdigest()
+    monkeypatch.setenv("SHIFTGYM_DATA", str(tmp_path))
+    (tmp_path / "close.csv.gz").write_bytes(packed)
+    derived = public(server, path="market/close.csv", derive="sp500", sha256_derived=("0" * 64,), sha256_gz=digest)
+    assert status(derived) == "ok"
+    assert status(public(server, path="market/close.csv.gz", sha256=digest)) == "ok"
+    assert status(public(server, path="market/close.csv.gz", sha256=DIGEST)) == "corrupt"
+
+
 def test_load_trace_says_what_to_do_without_the_file(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(*arguments: Any) -> None:
         raise DownloadError("https://example.org cannot be reached: offline")
