@@ -164,8 +164,8 @@ class DecisionProblem(ABC):
                 f"scenarios of {name} have shape {shape}; give (contexts, scenarios >= 1, {self.outcome_dim})"
             )
         xp = namespace(scenarios)
-        finite = xp.isfinite(scenarios)
-        if not bool(xp.all(finite)):
+        finite = xp.isfinite(scenarios.sum())  # one pass; a sum that overflows is looked into
+        if not bool(finite) and not bool(xp.all(finite := xp.isfinite(scenarios))):
             place = [int(axis[0]) for axis in xp.nonzero(~finite)]
             raise ProblemError(
                 f"scenarios of {name} are {float(scenarios[tuple(place)])} at [context, scenario, column] = {place}: "

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from .arrays import in_chunks, masses, pseudo_solve, times
+from .arrays import in_chunks, magnitude, masses, pseudo_solve, times, weighted_sum
 from .base import Adjoint
 
 #: Elements of the scenarios worked on at once (8 bytes each), unless a single context has more.
@@ -48,34 +48,40 @@ def _minimise_rows(y: Tensor, mass: Tensor, cap: float) -> Tensor:
     its scenarios divided so that no exponent exceeds _FIRST, and goes on to larger ones near each stage's solution.
     """
     answer = torch.full_like(y[:, 0], torch.nan)
-    low, high = torch.aminmax(y.flatten(1), dim=1)
-    size = torch.maximum(-low, high)[:, None]
+    size = magnitude(y)
     size = torch.where(size > 0, size, torch.ones_like(size))
     y, final = y / size[..., None], size * cap
     stage = final.clamp(max=_FIRST)
     log_mass = mass.log()
-    x = torch.where((y != 0).any(1), 0.5, 0.0).to(y)  # a product that earns nothing is left out
+    x = torch.where((y != 0).any(1), 0.25, 0.0).to(y)  # a product that earns nothing is left out
+    gain = times(y, x)
     rows = torch.arange(len(y), device=y.device)
     for _ in range(_STEPS):
         if not len(rows):
             break
-        exponent = log_mass - stage * times(y, x)
-        value = torch.logsumexp(exponent, 1, keepdim=True)
-        p = (exponent - value).exp()
-        g = -times(y.mT, p)  # the gradient of value / stage
+        value, p = _log_sum_exp(log_mass - stage * gain)
+        g = -weighted_sum(p, y)  # the gradient of value / stage
         step = _newton_step(y, p, g, x, stage)
         gap = stage * (g * x - g.clamp(max=0)).sum(1, keepdim=True)  # the objective is no lower anywhere than this
-        x, promised = _line_search(y, log_mass, stage, value, x, g, step)
+        x, gain, promised = _line_search(y, log_mass, stage, value, x, g, step)
         unit = value.abs().clamp(min=1.0)
         solved = (promised <= _DECREASE * unit) & (gap <= _GAP * unit + _ROUNDING * final**2) & (stage == final)
         near = promised < 0.1
         stage = torch.where(near, torch.minimum(stage * _GROWTH, final), stage)
         if bool(solved.any()):
-            done = solved[:, 0]
+            done, kept = solved[:, 0].nonzero()[:, 0], (~solved[:, 0]).nonzero()[:, 0]
             answer[rows[done]] = x[done]
-            rows, y, x, log_mass = rows[~done], y[~done], x[~done], log_mass[~done]
-            stage, final = stage[~done], final[~done]
+            state = (rows, y, x, gain, log_mass, stage, final)
+            rows, y, x, gain, log_mass, stage, final = (part[kept] for part in state)
     return answer
+
+
+def _log_sum_exp(exponent: Tensor) -> tuple[Tensor, Tensor]:
+    """Log of the sum of exponentials (B, 1), and the share (B, M) of each."""
+    top = exponent.amax(1, keepdim=True)
+    share = (exponent - top).exp_()
+    total = share.sum(1, keepdim=True)
+    return top + total.log(), share / total
 
 
 def _newton_step(y: Tensor, p: Tensor, g: Tensor, x: Tensor, stage: Tensor) -> Tensor:
@@ -84,10 +90,11 @@ def _newton_step(y: Tensor, p: Tensor, g: Tensor, x: Tensor, stage: Tensor) -> T
     bound = (g < 0).to(y)
     pushed = ((x - bound).abs() <= torch.minimum(residual, _NEAR / stage)) & (g != 0)
     free = (~pushed).to(y)
-    centred = (y + g[:, None]) * (stage * p).sqrt()[..., None] * free[:, None]
-    H = centred.mT @ centred
-    largest = H.diagonal(dim1=1, dim2=2).amax(1, keepdim=True)
-    H.diagonal(dim1=1, dim2=2).add_(pushed + _DAMPING * largest + 1e-14)
+    root = y * p.sqrt()[..., None]
+    H = root.mT @ root - g[:, :, None] * g[:, None]  # the covariance: the mean of y is -g
+    H *= free[:, :, None] * (stage * free)[:, None]
+    diagonal = H.diagonal(dim1=1, dim2=2)
+    diagonal.add_(pushed + _DAMPING * diagonal.amax(1, keepdim=True) + 1e-14)
     factor = torch.linalg.cholesky_ex(H)[0]
     newton = -torch.cholesky_solve((g * free)[..., None], factor)[..., 0]
     return torch.where(pushed, bound - x, newton)
@@ -95,29 +102,48 @@ def _newton_step(y: Tensor, p: Tensor, g: Tensor, x: Tensor, stage: Tensor) -> T
 
 def _line_search(
     y: Tensor, log_mass: Tensor, stage: Tensor, value: Tensor, x: Tensor, g: Tensor, step: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Points (B, d) along the projected step that lower the objective, and what the full step promised (B, 1)."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Points (B, d) along the projected step that lower the objective, their gains (B, M), and what was promised.
 
-    def rise(point: Tensor) -> Tensor:
-        return torch.logsumexp(log_mass - stage * times(y, point), 1, keepdim=True) - value
-
-    noise = 8 * torch.finfo(y.dtype).eps * (1 + value.abs())
-    new, length = (x + step).clamp(0.0, 1.0), torch.ones_like(value)
+    The full step promises (B, 1) what the objective would fall by if it were linear.
+    """
+    new = (x + step).clamp(0.0, 1.0)
+    gain = times(y, new)
     promised = stage * (g * (x - new)).sum(1, keepdim=True)
+    noise = 8 * torch.finfo(y.dtype).eps * (1 + value.abs())
+    worse = _rise(log_mass, stage, value, gain) > noise - 1e-4 * promised
+    if bool(worse.any()):
+        bad = worse[:, 0].nonzero()[:, 0]
+        part = (z[bad] for z in (y, log_mass, stage, value, x, g, step, noise))
+        new[bad], gain[bad] = _shorter_step(*part)
+    return new, gain, promised.abs()
+
+
+def _shorter_step(
+    y: Tensor, log_mass: Tensor, stage: Tensor, value: Tensor, x: Tensor, g: Tensor, step: Tensor, noise: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Points (B, d), and their gains, for which the full step goes too far."""
+    length = torch.full_like(value, _SHRINK)
     for _ in range(_HALVINGS):
-        change = rise(new)
+        new = (x + length * step).clamp(0.0, 1.0)
+        gain = times(y, new)
+        change = _rise(log_mass, stage, value, gain)
         worse = change > noise - 1e-4 * stage * (g * (x - new)).sum(1, keepdim=True)
         if not bool(worse.any()):
             break
         length = torch.where(worse, _SHRINK * length, length)
-        new = (x + length * step).clamp(0.0, 1.0)
-    if bool((length < 1).any()):
-        # with redundant products, where the projection bends the step badly, the step up to the first bound is better
-        room = torch.where(step < 0, -x, 1 - x) / torch.where(step == 0, torch.ones_like(step), step)
-        room = torch.where((x > 0) & (x < 1) & (step != 0), room, torch.ones_like(room)).amin(1, keepdim=True)
-        straight = (x + room.clamp(max=1.0) * step).clamp(0.0, 1.0)
-        new = torch.where((length < 1) & (rise(straight) < change), straight, new)
-    return new, promised.abs()
+    # with redundant products, where the projection bends the step badly, the step up to the first bound is better
+    room = torch.where(step < 0, -x, 1 - x) / torch.where(step == 0, torch.ones_like(step), step)
+    room = torch.where((x > 0) & (x < 1) & (step != 0), room, torch.ones_like(room)).amin(1, keepdim=True)
+    straight = (x + room.clamp(max=1.0) * step).clamp(0.0, 1.0)
+    ahead = times(y, straight)
+    better = _rise(log_mass, stage, value, ahead) < change
+    return torch.where(better, straight, new), torch.where(better, ahead, gain)
+
+
+def _rise(log_mass: Tensor, stage: Tensor, value: Tensor, gain: Tensor) -> Tensor:
+    """How far (B, 1) the objective lies above ``value`` where scenarios are worth ``gain`` (B, M)."""
+    return torch.logsumexp(log_mass - stage * gain, 1, keepdim=True) - value
 
 
 def adjoint(y: Tensor, z: Tensor, cotangent: Tensor, weights: Tensor | None, free: Tensor) -> Adjoint:
@@ -134,8 +160,7 @@ def _adjoint_rows(y: Tensor, z: Tensor, cotangent: Tensor, mass: Tensor, free: T
     exponent = -times(y, z)
     value = torch.logsumexp(mass.log() + exponent, 1, keepdim=True)
     relative = (exponent - value).exp()  # f(y_m, z) over the mean cost
-    low, high = torch.aminmax(y.flatten(1), dim=1)
-    size = torch.maximum(-low, high)[:, None].clamp(min=1e-100)
+    size = magnitude(y).clamp(min=1e-100)
     root = y / size[..., None] * (mass * relative).sqrt()[..., None] * free[:, None]
     H = root.mT @ root
     largest = H.diagonal(dim1=1, dim2=2).amax(1, keepdim=True)

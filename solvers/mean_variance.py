@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from .arrays import in_chunks, masses, pseudo_solve, times
+from .arrays import in_chunks, magnitude, masses, pseudo_solve, times, weighted_sum
 from .base import Adjoint
 from .simplex_qp import TOLERANCE, Support, simplex_qp
 
@@ -41,8 +41,9 @@ def _minimise_rows(y: Tensor, mass: Tensor, risk_aversion: float) -> Tensor:
     held = torch.zeros_like(z, dtype=torch.bool)  # the candidates of the last round
     for turn in range(_ROUNDS):
         weight = mass * (risk_aversion * times(y, z) - 1) / (unit * size)
-        gradient = times(y.mT, weight)
+        gradient = weighted_sum(weight, y)
         reduced = gradient - (z * gradient).sum(1, keepdim=True)
+        likely = reduced <= 0
         if turn:
             # a candidate was left out by an exact solution; rows that are NaN miss nothing and stop here too
             missing = ((reduced < -TOLERANCE) & ~held).any(1)
@@ -51,11 +52,13 @@ def _minimise_rows(y: Tensor, mass: Tensor, risk_aversion: float) -> Tensor:
                 break
             rows, y, mass, z = rows[missing], y[missing], mass[missing], z[missing]
             size, alpha, unit, reduced = size[missing], alpha[missing], unit[missing], reduced[missing]
+            likely = (z > 0) | (reduced < -TOLERANCE)
             reduced = torch.where(z > 0, torch.full_like(z, -math.inf), reduced)
             if 2 * int((z > 0).sum(1).max()) > K:
                 K = min(n, 2 * K)
         chosen = reduced.topk(K, dim=1, largest=False).indices if n > K else None
-        z = simplex_qp(*_quadratic(_columns(y, chosen) / size[..., None], mass, alpha, unit))
+        likely = likely if chosen is None else likely.gather(1, chosen)
+        z = simplex_qp(*_quadratic(_columns(y, chosen) / size[..., None], mass, alpha, unit), likely)
         z = z if chosen is None else torch.zeros_like(reduced).scatter_(1, chosen, z)
         z = torch.where(z.isnan().any(1, keepdim=True), torch.full_like(z, torch.nan), z)
         held = torch.zeros_like(z, dtype=torch.bool)
@@ -66,7 +69,7 @@ def _minimise_rows(y: Tensor, mass: Tensor, risk_aversion: float) -> Tensor:
 def _quadratic(y: Tensor, mass: Tensor, alpha: Tensor, unit: Tensor) -> tuple[Tensor, Tensor]:
     """Q (B, K, K) and p (B, K) of the objective for scaled scenarios (B, M, K)."""
     root = y * (mass * alpha / unit).sqrt()[..., None]
-    return root.mT @ root, times(y.mT, mass / unit)
+    return root.mT @ root, weighted_sum(mass / unit, y)
 
 
 def adjoint(y: Tensor, z: Tensor, cotangent: Tensor, weights: Tensor | None, risk_aversion: float) -> Adjoint:
@@ -111,9 +114,8 @@ def _scales(y: Tensor, risk_aversion: float) -> tuple[Tensor, Tensor, Tensor]:
 
     Divided by ``unit * size``, the objective has a Q and p with entries of about one, whatever the inputs' scale.
     """
-    low, high = torch.aminmax(y.flatten(1), dim=1)
-    size = torch.maximum(-low, high)
-    size = torch.where(size > 0, size, torch.ones_like(size))[:, None]
+    size = magnitude(y)
+    size = torch.where(size > 0, size, torch.ones_like(size))
     alpha = (risk_aversion * size).clamp(min=1e-30)  # below that, the mean decides to the last digit
     return size, alpha, alpha.clamp(min=1.0)
 

@@ -16,8 +16,12 @@ from .arrays import times
 RIDGE = 1e-10
 #: What counts as zero for weights and for reduced costs of programmes whose entries are at most one.
 TOLERANCE = 1e-13
+#: The same while screening.
+_ROUGH = 1e-10
 #: Relative duality gap at which the interior point hands over.
 _LOOSE = 1e-3
+#: Steps of screening: what they leave wrong, pivoting mends.
+_SCREENINGS = 6
 #: Pivoting steps per row; half a dozen is typical, and what takes more is likely to cycle.
 _PIVOTS = 15
 #: Steps of the walk per entry.
@@ -43,12 +47,8 @@ class Support:
 
     def __init__(self, Q: Tensor, support: Tensor, least_ridge: float = 0.0) -> None:
         self.inside = support.to(Q.dtype)
-        diagonal = Q.diagonal(dim1=1, dim2=2).amax(1, keepdim=True)
-        diagonal = torch.where(diagonal > 0, diagonal, torch.ones_like(diagonal))
-        self.ridge = (RIDGE * diagonal).clamp(min=least_ridge)
-        H = Q * self.inside[:, :, None] * self.inside[:, None, :]
-        H.diagonal(dim1=1, dim2=2).add_(1 - self.inside + self.ridge)
-        self._factor = torch.linalg.cholesky_ex(H)[0]
+        self.ridge = _ridge(Q, least_ridge)
+        self._factor = _factor(Q, self.inside, self.ridge)
         self._one = torch.cholesky_solve(self.inside[..., None], self._factor)[..., 0] * self.inside
         self._weight = self._one.sum(1, keepdim=True)
 
@@ -68,6 +68,18 @@ class Support:
         """Projection of x (B, K) onto the directions along the support: zero elsewhere, and zero in sum."""
         mean = (x * self.inside).sum(1, keepdim=True) / self.inside.sum(1, keepdim=True)
         return (x - mean) * self.inside
+
+
+def _ridge(Q: Tensor, least: float) -> Tensor:
+    diagonal = Q.diagonal(dim1=1, dim2=2).amax(1, keepdim=True)
+    return (RIDGE * torch.where(diagonal > 0, diagonal, torch.ones_like(diagonal))).clamp(min=least)
+
+
+def _factor(Q: Tensor, inside: Tensor, ridge: Tensor) -> Tensor:
+    """Cholesky factor of Q + ridge on the support, and of the identity (plus the ridge) elsewhere."""
+    H = Q * (inside[:, :, None] * inside[:, None, :])
+    H.diagonal(dim1=1, dim2=2).add_(1 - inside + ridge)
+    return torch.linalg.cholesky_ex(H)[0]
 
 
 def interior_point(Q: Tensor, p: Tensor, tolerance: float = _LOOSE, iterations: int = 50) -> tuple[Tensor, Tensor]:
@@ -111,6 +123,28 @@ def _step(x: Tensor, dx: Tensor) -> Tensor:
     return ratio.amin(1, keepdim=True).clamp(max=1.0)
 
 
+def screen(Q: Tensor, p: Tensor, support: Tensor) -> Tensor:
+    """Supports (B, K) near those of the minimisers: block principal pivoting without a care for the last digits."""
+    found, rows = support.clone(), torch.arange(len(p), device=p.device)
+    ridge = _ridge(Q, _LEAST_RIDGE)
+    for _ in range(_SCREENINGS if len(p) else 0):
+        inside = support.to(Q.dtype)
+        factor = _factor(Q, inside, ridge)
+        right = torch.stack((p * inside, inside), -1)
+        x, one = (torch.cholesky_solve(right, factor) * inside[..., None]).unbind(-1)
+        multiplier = (x.sum(1, keepdim=True) - 1) / one.sum(1, keepdim=True)
+        z = x - multiplier * one
+        wrong = torch.where(support, z, times(Q, z) - p + multiplier) < -_ROUGH
+        support = support ^ wrong  # all that are wrong change sides together
+        changed = wrong.any(1)
+        found[rows] = support
+        if not bool(changed.any()):
+            break
+        if not bool(changed.all()):
+            rows, Q, p, support, ridge = rows[changed], Q[changed], p[changed], support[changed], ridge[changed]
+    return found
+
+
 def pivot(Q: Tensor, p: Tensor, support: Tensor) -> Tensor:
     """Exact minimisers (B, K) by block principal pivoting (Kim and Park 2011) from a first guess of the support.
 
@@ -136,11 +170,11 @@ def pivot(Q: Tensor, p: Tensor, support: Tensor) -> Tensor:
             fits = ~wrong.any(1)
             moved = (z - centre).abs().amax(1)
             centre = torch.where(fits[:, None], z.clamp(min=0), centre)
-            if not bool(fits.any()):
+            finished = fits & (moved * system.ridge[:, 0] < TOLERANCE)  # the reduced cost that the last step leaves
+            if bool((finished == fits).all()):
                 break
             start, moment = centre * support, torch.where(fits[:, None], ahead, moment)
         support = support ^ wrong  # all that are wrong change sides together
-        finished = fits & (moved * system.ridge[:, 0] < TOLERANCE)  # the reduced cost that the last step leaves
         if bool(wrong.any()):
             system = None
         if bool(finished.any()):
@@ -178,13 +212,13 @@ def walk(Q: Tensor, p: Tensor, z: Tensor) -> Tensor:
     return support
 
 
-def simplex_qp(Q: Tensor, p: Tensor) -> Tensor:
+def simplex_qp(Q: Tensor, p: Tensor, likely: Tensor) -> Tensor:
     """Minimisers (B, K) over the simplex, NaN where pivoting did not settle; entries of Q, p at most about one.
 
-    Most rows settle from the full support. The others pivot again from the support that the interior point finds, and
-    walk from there if that fails.
+    Most rows settle from a ``likely`` support (B, K), not empty. The others pivot again from the support that the
+    interior point finds, and walk from there if that fails.
     """
-    solution = pivot(Q, p, torch.ones_like(p, dtype=torch.bool))
+    solution = pivot(Q, p, screen(Q, p, likely))
     lost = solution.isnan().any(1)
     if bool(lost.any()):
         Q, p = Q[lost], p[lost]

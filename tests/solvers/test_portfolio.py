@@ -318,6 +318,7 @@ def test_a_row_that_does_not_converge_is_nan_and_the_others_stand(monkeypatch: p
 
     problem, y = Portfolio(assets=20), draw("general", (40, 30, 20))
     whole = problem.solve(y)
+    monkeypatch.setattr(module, "_SCREENINGS", 0)
     monkeypatch.setattr(module, "_PIVOTS", 2)
     monkeypatch.setattr(module, "_WALK", 0)
     with pytest.warns(RuntimeWarning, match=r"Portfolio\.solve: \d+ of 40 contexts did not converge"):
