@@ -290,9 +290,11 @@ def why_absent(name: str, ticker: str) -> str:
         return f"{ticker!r} is not a column of {plain!r}"
     if info.kind != "prices":
         return f"{ticker!r} is not in {plain!r}, which is no market"
-    from .fetch import fetch_trace
+    from .fetch import find
 
-    path = fetch_trace(plain)[0]
+    path = find(info.files[0])
+    if path is None:  # nothing is downloaded for a message
+        return f"{ticker!r} is not a column of {plain!r}"
     tickers, absent = _screened(path, path.stat().st_mtime_ns, info.reading["time"])
     if ticker in absent:
         return f"{ticker!r} is left out of {plain!r} ({absent[ticker]})"

@@ -258,7 +258,10 @@ def test_the_long_market_agrees_with_the_wide_one() -> None:
         assert np.corrcoef(one, two)[0, 1] > 0.99
 
 
-def test_absences_elsewhere_are_explained_too() -> None:
+def test_absences_elsewhere_are_explained_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shiftgym.data.fetch.cache_folder", lambda: tmp_path)
+    monkeypatch.delenv("SHIFTGYM_DATA", raising=False)
+    assert why_absent("sp500", "AAP") == "'AAP' is not a column of 'sp500'"  # the source is not here to tell
     assert "made up and called S001" in why_absent("synthetic-sp500", "AAPL")
     assert why_absent("mine", "AAPL") == "'AAPL' is not a column of 'mine'"
     assert "no market" in why_absent("burstgpt-hourly", "AAPL")
