@@ -65,6 +65,12 @@ def test_the_readme_runs() -> None:
     assert names["table"]["agent"].unique().tolist() == ["persistence", "recent-peak"]
 
 
+def test_the_page_of_the_environments_runs() -> None:
+    names = run_python("docs/environments.md")
+    assert names["info"]["shifted"] == 1.0
+    assert names["observation"].shape == (7 * 24 + 5,)
+
+
 @pytest.fixture
 def contributing(elsewhere: None) -> dict[str, Any]:
     return run_python("CONTRIBUTING.md")
