@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.errors import ShiftgymError, UnknownNameError
+from ..data.errors import ShiftgymError, TraceError
 from ..data.trace import Trace
 from ..solvers.portfolio import Portfolio
 from .replay import ReplayEnv
@@ -91,7 +91,10 @@ class PortfolioTask(RowTask):
         for trace in (self.reference, self.source):
             for name in chosen:
                 if name not in trace.outcome_names:
-                    raise UnknownNameError(f"asset of trace {trace.name!r}:", name, trace.outcome_names)
+                    from ..data.market import why_absent  # reads files
+
+                    others = f"{', '.join(trace.outcome_names[:5])} … ({len(trace.outcome_names)} in all)"
+                    raise TraceError(f"assets: {why_absent(trace.name, name)}: choose among {others}")
         return chosen
 
     def _restricted(self, trace: Trace) -> Trace:
