@@ -3,38 +3,33 @@
     python benchmarks/allocation_solver.py [--peer-contexts 64]
 
 64 contexts x 50 scenarios of 10 products in float64, one thread, forward and backward. The peer is cvxpylayers in its
-DPP form, with its default solver and with Clarabel (``DIFFCP`` with ``solve_method="Clarabel"`` and ``mode="dense"``).
+DPP form, with its default solver, with Clarabel (``DIFFCP`` with ``solve_method="Clarabel"`` and ``mode="dense"``) and,
+where it is installed, with Moreau.
 """
 
 from __future__ import annotations
 
-import argparse
-import warnings
+from typing import Any
 
 import cvxpy as cp
 import torch
-from cvxpylayers.torch import CvxpyLayer
-from peer_comparison import Comparison
+from peer_comparison import Comparison, Peer, clarabel, default, moreau, parser
 
 from shiftgym.solvers import ProductAllocation
 
 CONTEXTS, SCENARIOS, PRODUCTS = 64, 50, 10
 
 
-def peer(problem: ProductAllocation) -> CvxpyLayer:
-    """Build the same problem for a single context as a cvxpylayers layer."""
+def peer(problem: ProductAllocation, zero: Any) -> Peer:
+    """Build the same problem for a single context."""
     y, z = cp.Parameter((SCENARIOS, PRODUCTS)), cp.Variable(PRODUCTS)
     objective = cp.sum(cp.exp(-y @ z)) / SCENARIOS
-    limits = [z >= 0, z <= problem.cap]
-    return CvxpyLayer(cp.Problem(cp.Minimize(objective), limits), parameters=[y], variables=[z])
+    limits = [z + zero >= 0, z + zero <= problem.cap] + ([zero == 0] if isinstance(zero, cp.Variable) else [])
+    return Peer(cp.Problem(cp.Minimize(objective), limits), [y], z)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer-contexts", type=int, default=CONTEXTS, help="contexts given to the peer (default all)")
-    few = parser.parse_args().peer_contexts
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
+    few = parser(__doc__, CONTEXTS).parse_args().peer_contexts
     generator = torch.Generator().manual_seed(0)
     mean = 0.3 + 0.5 * torch.randn(CONTEXTS, 1, PRODUCTS, generator=generator, dtype=torch.float64)
     noise = torch.randn(CONTEXTS, SCENARIOS, PRODUCTS, generator=generator, dtype=torch.float64)
@@ -44,8 +39,9 @@ def main() -> None:
         f"Allocation, forward + backward, {CONTEXTS} contexts x {SCENARIOS} scenarios x {PRODUCTS} products, float64"
     )
     comparison = Comparison(title)
-    ours = comparison.ours("shiftgym", problem, y, cotangent)
-    comparison.theirs(problem, peer(problem), y[:few], cotangent[:few], ours)
+    comparison.ours("shiftgym", problem, y, cotangent)
+    settings = [default(150), clarabel(None, "dense"), moreau()]
+    comparison.theirs(problem, lambda zero: peer(problem, zero), y, cotangent, few, settings)
     wide = ProductAllocation(products=50)
     outcomes = 0.3 + torch.randn(CONTEXTS, SCENARIOS, 50, generator=generator, dtype=torch.float64)
     comparison.ours("shiftgym, 50 products", wide, outcomes, outcomes[:, 0])

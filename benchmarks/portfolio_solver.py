@@ -3,19 +3,18 @@
     python benchmarks/portfolio_solver.py [--peer-contexts 64]
 
 64 contexts x 50 scenarios of percent returns in float64, one thread, forward and backward, with n = 50 assets for the
-peer and up to 500 for ours. The peer is cvxpylayers in its DPP form, with its default solver and with Clarabel
-(``DIFFCP`` with ``solve_method="Clarabel"`` and ``mode="dense"``).
+peers and up to 500 for ours. The peers are cvxpylayers in its DPP form, with its default solver, with Clarabel
+(``DIFFCP`` with ``solve_method="Clarabel"`` and ``mode="dense"``) and with Moreau, and qpth, the last two where they
+are installed. Installing qpth may bring older versions of numpy and cvxpy: give it an environment of its own.
 """
 
 from __future__ import annotations
 
-import argparse
-import warnings
+from typing import Any
 
 import cvxpy as cp
 import torch
-from cvxpylayers.torch import CvxpyLayer
-from peer_comparison import Comparison
+from peer_comparison import Comparison, Peer, clarabel, default, moreau, parser
 from torch import Tensor
 
 from shiftgym.solvers import Portfolio
@@ -23,12 +22,29 @@ from shiftgym.solvers import Portfolio
 CONTEXTS, SCENARIOS = 64, 50
 
 
-def peer(problem: Portfolio) -> CvxpyLayer:
-    """Build the same problem for a single context as a cvxpylayers layer."""
+def peer(problem: Portfolio, zero: Any) -> Peer:
+    """Build the same problem for a single context."""
     y, z = cp.Parameter((SCENARIOS, problem.outcome_dim)), cp.Variable(problem.outcome_dim)
     gain = y @ z
     objective = problem.risk_aversion / 2 * cp.sum_squares(gain) / SCENARIOS - cp.sum(gain) / SCENARIOS
-    return CvxpyLayer(cp.Problem(cp.Minimize(objective), [cp.sum(z) == 1, z >= 0]), parameters=[y], variables=[z])
+    limits = [cp.sum(z) == 1, z + zero >= 0] + ([zero == 0] if isinstance(zero, cp.Variable) else [])
+    return Peer(cp.Problem(cp.Minimize(objective), limits), [y], z)
+
+
+def qpth(problem: Portfolio) -> Any:
+    """Build the same problem for a batch of contexts in qpth, or None where that is not installed."""
+    try:
+        from qpth.qp import QPFunction
+    except ImportError:
+        return None
+    one, n = {"dtype": torch.float64}, problem.outcome_dim
+    limits = (-torch.eye(n, **one), torch.zeros(n, **one), torch.ones(1, n, **one), torch.ones(1, **one))
+
+    def solve(y: Tensor) -> Tensor:
+        found: Tensor = QPFunction(verbose=-1)(problem.risk_aversion / SCENARIOS * y.mT @ y, -y.mean(1), *limits)
+        return found
+
+    return solve
 
 
 def returns(assets: int) -> Tensor:
@@ -45,19 +61,21 @@ def returns(assets: int) -> Tensor:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer-contexts", type=int, default=CONTEXTS, help="contexts given to the peer (default all)")
-    few = parser.parse_args().peer_contexts
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
+    few = parser(__doc__, CONTEXTS).parse_args().peer_contexts
     comparison = Comparison(f"Portfolio, forward + backward, {CONTEXTS} contexts x {SCENARIOS} scenarios, float64")
     for assets in (50, 100, 500):
         for aversion in (0.2, 1.0):
             problem, y = Portfolio(assets=assets, risk_aversion=aversion), returns(assets)
             cotangent = torch.randn(CONTEXTS, assets, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-            ours = comparison.ours(f"shiftgym, n = {assets}, alpha = {aversion}", problem, y, cotangent)
+            name = f"shiftgym, n = {assets}, alpha = {aversion}"
+            comparison.ours(name, problem, y, cotangent, goal="100 ms" if assets == 500 else "")
             if assets == 50:
-                comparison.theirs(problem, peer(problem), y[:few], cotangent[:few], ours)
+                settings = [default(), clarabel(25, "dense"), moreau(8)]
+                comparison.theirs(problem, lambda zero, p=problem: peer(p, zero), y, cotangent, few, settings)
+                if (other := qpth(problem)) is not None:
+                    comparison.against("qpth", problem, other, y, cotangent, few, 5)
+                else:
+                    comparison.remarks.append("qpth is not installed (it may bring older numpy and cvxpy): left out")
     comparison.print()
 
 
