@@ -27,7 +27,8 @@ FREE = [
     ("own_shocks", "tail"),
     ("contagion",),
 ]
-SEEDS = range(4)
+SEEDS = range(2)
+STEPS = 160
 
 
 class Simulator(Protocol):
@@ -50,9 +51,8 @@ def fit_market(trace: Trace, table: Table) -> Table:
         without = {key: value for key, value in moved.items() if key != "volumes"}
         return summarise_returns(market_model(without).draw(rng, tickers)[0])
 
-    for _ in range(2):
-        table = corrected(table, real, simulate)
-        table = fit_moments(table, FREE, simulate, real, SCALES, RELATIVE, SEEDS)
+    table = corrected(table, real, simulate)
+    table = fit_moments(table, FREE, simulate, real, SCALES, RELATIVE, SEEDS, STEPS)
     return corrected(table, real, simulate)
 
 
@@ -96,13 +96,14 @@ def measure_volumes(trace: Trace) -> Table:
 def corrected(table: Table, real: dict[str, float], simulate: Simulator) -> Table:
     """Bring the deviations and correlations of the simulated market home, by the ratio to the real ones."""
     table = copy.deepcopy(table)
+    measured = table["exposure"]  # the errors of the measurement add to it: it cannot be more
     for _ in range(ROUNDS):
         draws = [simulate(table, seed, None) for seed in SEEDS]
         ratio = {key: real[key] / np.mean([draw[key] for draw in draws]) for key in real}
         table["market"] = _short(table["market"] * ratio["market_deviation"])
         table["own"][0] = _short(table["own"][0] * ratio["deviation"])
         table["own"][1] = _short(table["own"][1] * ratio["deviation_spread"])
-        table["exposure"] = _short(table["exposure"] * ratio["correlation_spread"] ** 0.5)
+        table["exposure"] = _short(min(table["exposure"] * ratio["correlation_spread"], measured))
         table["sector_share"] = _short(min(table["sector_share"] * ratio["sectors"] ** 0.5, 0.9))
         table["memory"] = _short(table["memory"] + 0.5 * table["memory"] * (ratio["acf1"] - 1))
     return table

@@ -15,7 +15,6 @@ from scipy.optimize import minimize
 
 from .sampling import Floats
 
-STEPS = 400
 REACH = float(np.log(5))  # a refit moves a parameter by this factor at most: some are weakly identified
 Table = dict[str, Any]
 Path_ = tuple[str | int, ...]
@@ -29,6 +28,7 @@ def fit_moments(
     scales: dict[str, float],
     relative: Collection[str],
     seeds: Collection[int] = range(8),
+    steps: int = 400,
 ) -> Table:
     """Move the free parameters, all positive, until the simulated statistics match the real ones.
 
@@ -48,6 +48,8 @@ def fit_moments(
         Those whose unit is a share of the real value.
     seeds : collection of int
         Over which the simulated statistics are averaged.
+    steps : int
+        Evaluations of the distance.
     """
 
     def distance(logs: Floats) -> float:
@@ -61,7 +63,7 @@ def fit_moments(
 
     start = np.log([_get(table, path) for path in free])
     simplex = np.vstack((start, start + 0.2 * np.eye(len(start))))
-    options = {"maxfev": STEPS, "initial_simplex": simplex, "adaptive": True}
+    options = {"maxfev": steps, "initial_simplex": simplex, "adaptive": True}
     bounds = [(x - REACH, x + REACH) for x in start]
     found = minimize(distance, start, method="Nelder-Mead", bounds=bounds, options=options)
     print(f"    distance {distance(start):.1f} -> {found.fun:.1f}", flush=True)

@@ -62,9 +62,9 @@ def summarise_returns(returns: Floats) -> dict[str, float]:
     Returns
     -------
     dict
-        ``mean``; ``deviation`` (median) and ``deviation_spread`` (of its logarithm); ``correlation`` (mean over the
-        pairs) and ``correlation_spread``; ``acf1``; ``kurtosis`` (median); ``square1``, ``square5``, ``square20``
-        (median autocorrelation of squared returns); of the mean over the tickers ``market_deviation``,
+        ``mean``; ``deviation`` (root mean square) and ``deviation_spread`` (of its logarithm); ``correlation`` (mean
+        over the pairs) and ``correlation_spread``; ``acf1``; ``kurtosis`` (median); ``square1``, ``square5``,
+        ``square20`` (median autocorrelation of squared returns); of the mean over the tickers ``market_deviation``,
         ``market_kurtosis`` and the autocorrelations of its size ``market_size1`` to ``market_size60``; of what it
         leaves of each ticker likewise ``own_kurtosis``, ``own_size1`` to ``own_size60`` and ``own_together`` (mean
         correlation of the sizes); ``sectors`` (mean squared correlation of what it leaves).
@@ -76,7 +76,7 @@ def summarise_returns(returns: Floats) -> dict[str, float]:
     deviations = returns.std(axis=0)
     figures = {
         "mean": returns.mean(),
-        "deviation": np.median(deviations),
+        "deviation": np.sqrt(np.square(deviations).mean()),
         "deviation_spread": np.log(deviations).std(),
         "correlation": correlations.mean(),
         "correlation_spread": correlations.std(),

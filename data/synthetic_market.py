@@ -48,7 +48,9 @@ class Shocks:
 
     def volatility(self, count: int, columns: int, rng: np.random.Generator) -> Floats:
         """Log volatility, shape (count, columns)."""
-        paths = (sigma * autoregressive(count, columns, memory, rng) for sigma, memory in (self.slow, self.fast))
+        paths = (
+            sigma * _standard(autoregressive(count, columns, memory, rng)) for sigma, memory in (self.slow, self.fast)
+        )
         return np.asarray(sum(paths))
 
 
