@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from shiftgym.data import load_trace
+from shiftgym.data import Provenance, load_trace, synthetic
 from shiftgym.data.exchange import exchange_sessions
+from shiftgym.data.fit_market import measure, measure_volumes
 from shiftgym.data.summary import autocorrelation, summarise_returns
 from shiftgym.data.synthetic import synthetic_trace
-from shiftgym.data.synthetic_market import Shocks, Volumes, autoregressive
+from shiftgym.data.synthetic_market import Shocks, Volumes, autoregressive, market_trace
 
 MARKETS = ("sp500", "sp500-20")
 SEEDS = range(100, 105)  # not those of the fit
@@ -125,3 +126,17 @@ def test_the_pieces_have_the_moments_that_they_say():
     volumes = Volumes(0.5, 1.0, 0.25, 0.0, 1e9).draw(rng.standard_normal((60_000, 2)), rng)
     assert volumes.std(axis=0) == pytest.approx(0.5, rel=0.05)
     assert np.corrcoef(volumes.T)[0, 1] == pytest.approx(0.25, abs=0.02)
+
+
+def test_a_fit_measures_what_made_the_market():
+    truth = synthetic._parameters()["market"]["sp500"] | {"tickers": 80}
+    trace = market_trace("made", truth, np.random.default_rng(3), Provenance())
+    found = measure(trace.outcome)
+    assert found["mean"] == pytest.approx(truth["mean"], rel=0.05)
+    assert found["market"] == pytest.approx(truth["market"], rel=0.1)
+    assert found["exposure"] == pytest.approx(truth["exposure"], rel=0.2)
+    assert found["own"] == pytest.approx(truth["own"], rel=0.1)
+    assert found["affinity"] == pytest.approx(truth["affinity"], abs=0.1)
+    volumes, made = measure_volumes(trace), truth["volumes"]
+    for key, tolerance in {"deviation": 0.15, "memory": 0.3, "common": 0.2, "reaction": 0.15}.items():
+        assert volumes[key] == pytest.approx(made[key], rel=tolerance), key
