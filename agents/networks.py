@@ -1,4 +1,4 @@
-"""Networks that map observations to numbers: the stacked LSTM of 3D-Learning and a plain MLP."""
+"""Networks over observations: an encoder, the stacked LSTM of 3D-Learning or none, and fully connected layers."""
 
 from __future__ import annotations
 
@@ -12,27 +12,32 @@ from ..data.errors import UnknownNameError
 from ..envs.task import Layout
 
 NETWORKS = ("auto", "lstm", "mlp")
+#: Widths of the LSTM where ``hidden`` describes other layers (3D-Learning, Section V-B4).
+RECURRENT = (128, 64)
 
 
-class Network(nn.Module):
-    """Standardises observations with fixed statistics of the training set, then maps them to ``outputs`` numbers.
+class Encoder(nn.Module):
+    """Standardises observations with fixed statistics of the training set; their features are all of them.
 
     Parameters
     ----------
     layout : Layout
         Where the history is in an observation.
-    outputs : int
-        Width of the output.
     observations : tensor, shape (K, size)
         The training observations, for their mean and spread only.
+
+    Attributes
+    ----------
+    width : int
+        Number of features F.
     """
 
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, layout: Layout, outputs: int, observations: Tensor) -> None:
+    def __init__(self, layout: Layout, observations: Tensor) -> None:
         super().__init__()
-        self.layout, self.outputs = layout, outputs
+        self.layout, self.width = layout, layout.size
         mean, scale = observations.mean(0), observations.std(0)
         history = layout.lookback * layout.columns
         if history:  # one statistic per column for all lags, so that a level means the same at every lag
@@ -43,51 +48,52 @@ class Network(nn.Module):
         self.register_buffer("scale", torch.where(scale > 1e-8, scale, torch.ones_like(scale)))
 
     def forward(self, observations: Tensor) -> Tensor:
-        """Raw outputs (B, outputs) for observations (B, size)."""
-        return self._map((observations - self.mean) / self.scale)
+        """Features (B, F) of observations (B, size)."""
+        return self._encode((observations - self.mean) / self.scale)
 
-    def _map(self, standard: Tensor) -> Tensor:
-        raise NotImplementedError
+    def _encode(self, standard: Tensor) -> Tensor:
+        return standard
 
 
-class StackedLSTM(Network):
-    """Two LSTM layers of 128 and 64 units over the history; other features join at the linear head.
+class RecurrentEncoder(Encoder):
+    """LSTM layers over the history, of 128 and 64 units by default; other features join at the end."""
 
-    The predictor shared by all methods in 3D-Learning, Section V-B4.
-    """
-
-    def __init__(self, layout: Layout, outputs: int, observations: Tensor, hidden: Sequence[int] = (128, 64)) -> None:
-        super().__init__(layout, outputs, observations)
-        widths = [layout.columns, *hidden]
-        pairs = pairwise(widths)
+    def __init__(self, layout: Layout, observations: Tensor, hidden: Sequence[int] = RECURRENT) -> None:
+        super().__init__(layout, observations)
+        pairs = pairwise([layout.columns, *hidden])
         self.layers = nn.ModuleList(nn.LSTM(before, after, batch_first=True) for before, after in pairs)
-        self.head = nn.Linear(widths[-1] + layout.context + layout.previous, outputs)
+        self.width = hidden[-1] + layout.context + layout.previous
 
-    def _map(self, standard: Tensor) -> Tensor:
+    def _encode(self, standard: Tensor) -> Tensor:
         sequence = self.layout.history(standard)
         for layer in self.layers:
             sequence, _ = layer(sequence)
-        head: Tensor = self.head(torch.cat((sequence[:, -1], self.layout.rest(standard)), dim=-1))
-        return head
+        return torch.cat((sequence[:, -1], self.layout.rest(standard)), dim=-1)
 
 
-class MLP(Network):
-    """Fully connected layers with SiLU over the whole observation."""
+class Regressor(nn.Module):
+    """An encoder and fully connected layers with SiLU that map its features to ``outputs`` numbers."""
 
-    def __init__(self, layout: Layout, outputs: int, observations: Tensor, hidden: Sequence[int] = (128, 64)) -> None:
-        super().__init__(layout, outputs, observations)
-        widths = [layout.size, *hidden]
-        pairs = pairwise(widths)
-        layers = [layer for before, after in pairs for layer in (nn.Linear(before, after), nn.SiLU())]
-        self.body = nn.Sequential(*layers, nn.Linear(widths[-1], outputs))
+    def __init__(self, encoder: Encoder, hidden: Sequence[int], outputs: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.body = layers(encoder.width, hidden, outputs)
 
-    def _map(self, standard: Tensor) -> Tensor:
-        out: Tensor = self.body(standard)
+    def forward(self, observations: Tensor) -> Tensor:
+        """Raw outputs (B, outputs) for observations (B, size)."""
+        out: Tensor = self.body(self.encoder(observations))
         return out
 
 
-def make_network(name: str, layout: Layout, outputs: int, observations: Tensor, hidden: Sequence[int]) -> Network:
-    """Build a network by name; "auto" is an LSTM for the history of a single series and an MLP otherwise.
+def layers(width: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
+    """Fully connected layers from ``width`` numbers to ``outputs``, with SiLU between."""
+    widths = [width, *hidden]
+    inner = [layer for before, after in pairwise(widths) for layer in (nn.Linear(before, after), nn.SiLU())]
+    return nn.Sequential(*inner, nn.Linear(widths[-1], outputs))
+
+
+def is_recurrent(name: str, layout: Layout) -> bool:
+    """Whether a network reads the history step by step: "auto" does where the history is that of a single series.
 
     Raises
     ------
@@ -96,7 +102,16 @@ def make_network(name: str, layout: Layout, outputs: int, observations: Tensor, 
     """
     if name not in NETWORKS:
         raise UnknownNameError("network", name, NETWORKS)
-    if name == "auto":
-        name = "lstm" if layout.columns == 1 and layout.lookback > 1 else "mlp"
-    kind = StackedLSTM if name == "lstm" else MLP
-    return kind(layout, outputs, observations, hidden)
+    return name == "lstm" or (name == "auto" and layout.columns == 1 and layout.lookback > 1)
+
+
+def make_encoder(name: str, layout: Layout, observations: Tensor) -> Encoder:
+    """Build an encoder by the name of the network."""
+    return (RecurrentEncoder if is_recurrent(name, layout) else Encoder)(layout, observations)
+
+
+def make_network(name: str, layout: Layout, outputs: int, observations: Tensor, hidden: Sequence[int]) -> Regressor:
+    """Build a network by name; ``hidden`` are its LSTM layers if it has any, its fully connected ones otherwise."""
+    if is_recurrent(name, layout):
+        return Regressor(RecurrentEncoder(layout, observations, hidden), (), outputs)
+    return Regressor(Encoder(layout, observations), hidden, outputs)

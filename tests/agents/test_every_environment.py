@@ -88,10 +88,10 @@ def test_who_has_stock_orders_less(agent_name: str) -> None:
 def test_the_network_follows_the_task() -> None:
     """An LSTM reads the history of one series, fully connected layers a day."""
     for name, keywords, kind in (
-        ("Provisioning", {}, "StackedLSTM"),
-        ("PowerScheduling", {}, "MLP"),
-        ("Inventory", {"lookback": 1}, "MLP"),
-        ("Inventory", {"lookback": 5}, "StackedLSTM"),
+        ("Provisioning", {}, "RecurrentEncoder"),
+        ("PowerScheduling", {}, "Encoder"),
+        ("Inventory", {"lookback": 1}, "Encoder"),
+        ("Inventory", {"lookback": 5}, "RecurrentEncoder"),
     ):
         agent: Any = make_agent("two-stage", epochs=1, hidden=(8, 8)).fit(make(name, **keywords))
-        assert type(agent.network_).__name__ == kind
+        assert type(agent.network_.encoder).__name__ == kind

@@ -1,0 +1,152 @@
+"""The training loop that every gradient-trained agent shares."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from rich.progress import track
+from torch import Tensor, nn
+
+from ..data.errors import ShiftgymError
+from ..envs.task import Floats, Task
+from .base import Agent, State
+from .threads import single_thread
+
+
+class Samples(NamedTuple):
+    """Decision points: observations (K, size), outcomes (K, D) and, where the problem is stateful, states (K, S)."""
+
+    observations: Tensor
+    outcomes: Tensor
+    state: Tensor | None
+
+    def pick(self, rows: Tensor | slice) -> Samples:
+        """The decision points of some rows."""
+        state = None if self.state is None else self.state[rows]
+        return Samples(self.observations[rows], self.outcomes[rows], state)
+
+    def __len__(self) -> int:
+        return len(self.observations)
+
+
+Objective = Callable[[Samples], Tensor]
+
+
+@dataclass(kw_only=True, eq=False)
+class Trained(Agent):
+    """Trains a network on every decision point of the training trace by Adam.
+
+    The last part of the training trace is held out; the weights of the epoch with the lowest loss there are kept.
+    Outcomes reach the network, and leave it, relative to a level and a scale of the training outcomes.
+
+    Parameters
+    ----------
+    network : {"auto", "lstm", "mlp"}
+        The stacked LSTM of 3D-Learning, or fully connected layers; by itself the LSTM for the history of a single
+        series, and fully connected layers where a decision has many outcomes, as day-ahead tasks do.
+    hidden : tuple of int
+        Widths of the hidden layers.
+    epochs, batch_size, learning_rate
+        Of the optimisation.
+    validation : float
+        Share of the training trace, at its end, that chooses the epoch; 0 keeps the last epoch.
+    """
+
+    network: str = "auto"
+    hidden: tuple[int, ...] = (128, 64)
+    epochs: int = 30
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    validation: float = 0.15
+
+    def __post_init__(self) -> None:
+        self.hidden = tuple(self.hidden)
+        if not 0 <= self.validation < 1:
+            raise ShiftgymError(f"validation is {self.validation}: give a share in [0, 1)")
+        for field in ("epochs", "batch_size", "learning_rate"):
+            if getattr(self, field) <= 0:
+                raise ShiftgymError(f"{field} is {getattr(self, field)}: give a positive number")
+
+    # what a subclass says about itself
+    @abstractmethod
+    def _build(self, observations: Tensor) -> nn.Module:
+        """The untrained network; of the training observations (K, size) it sees mean and spread only."""
+
+    @abstractmethod
+    def start(self, outcomes: Floats) -> tuple[Floats, Floats]:
+        """Level and scale of the network's output, from the training outcomes."""
+
+    @abstractmethod
+    def _train(self, train: Samples, held: Samples, progress: bool) -> None:
+        """Train ``network_``, as a rule by :meth:`_descend`."""
+
+    # ------------------------------------------------------------------ fitting
+    def _fit(self, task: Task, progress: bool, device: str) -> None:
+        observations, outcomes = task.dataset()
+        count = len(outcomes) - int(len(outcomes) * self.validation)
+        x = torch.as_tensor(observations, device=device)
+        state = self.layout_.state(x)
+        samples = Samples(x, torch.as_tensor(outcomes, device=device), None if state is None else state.double())
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            self.network_ = self._build(x[:count])
+        level, scale = self.start(outcomes[:count])
+        self.level_ = torch.as_tensor(level, dtype=torch.float32, device=device)
+        self.scale_ = torch.as_tensor(scale, dtype=torch.float32, device=device)
+        self.network_.to(device)
+        with single_thread():
+            self._train(samples.pick(slice(count)), samples.pick(slice(count, None)), progress)
+        self.network_.to("cpu")
+        self.level_, self.scale_ = self.level_.cpu(), self.scale_.cpu()
+
+    def _descend(
+        self,
+        objective: Objective,
+        judge: Objective,
+        train: Samples,
+        held: Samples,
+        *,
+        epochs: int,
+        learning_rate: float,
+        progress: bool,
+    ) -> list[float]:
+        """Minimise ``objective`` over batches of ``train``; keep the weights that ``judge`` likes best on ``held``.
+
+        Returns what it said of every epoch, lower is better; nothing where nothing is held out.
+        """
+        optimiser = torch.optim.Adam(self.network_.parameters(), lr=learning_rate)
+        order = torch.Generator().manual_seed(self.seed)
+        device = train.observations.device
+        best, best_weights, history = np.inf, None, []
+        for _ in track(range(epochs), description=f"fit {self.name}", disable=not progress):
+            for batch in torch.randperm(len(train), generator=order).to(device).split(self.batch_size):  # type: ignore[no-untyped-call]
+                optimiser.zero_grad()
+                objective(train.pick(batch)).backward()  # type: ignore[no-untyped-call]
+                optimiser.step()
+            if len(held):
+                with torch.no_grad():
+                    history.append(float(judge(held)))
+                if history[-1] < best:
+                    best = history[-1]
+                    best_weights = {key: value.clone() for key, value in self.network_.state_dict().items()}
+        if best_weights is not None:
+            self.network_.load_state_dict(best_weights)
+        return history
+
+    # ------------------------------------------------------------------ keeping
+    def state(self) -> State:
+        """The network's weights and the output's level and scale."""
+        weights = {f"network.{key}": value.numpy() for key, value in self.network_.state_dict().items()}
+        return {**weights, "level": self.level_.numpy(), "scale": self.scale_.numpy()}
+
+    def load_state(self, state: State) -> None:
+        """Rebuild the network around its weights."""
+        self.network_ = self._build(torch.zeros((2, self.layout_.size)))
+        weights = {key.removeprefix("network."): torch.as_tensor(value) for key, value in state.items() if "." in key}
+        self.network_.load_state_dict(weights)
+        self.level_, self.scale_ = torch.as_tensor(state["level"]), torch.as_tensor(state["scale"])
