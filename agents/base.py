@@ -180,6 +180,12 @@ _REGISTRY: dict[str, str | type[Agent]] = {
     "two-stage": "two_stage:TwoStage",
     "dfl": "dfl:DecisionFocused",
     "bandit": "bandit:Bandit",
+    "two-stage-gaussian": "generative:TwoStageGaussian",
+    "dfl-gaussian-reparam": "generative:GaussianReparameterised",
+    "dfl-gaussian-score": "generative:GaussianScore",
+    "two-stage-diffusion": "generative:TwoStageDiffusion",
+    "diffusion-dfl-reparam": "generative:DiffusionReparameterised",
+    "diffusion-dfl-score": "generative:DiffusionScore",
 }
 
 

@@ -114,15 +114,19 @@ class Trained(Agent):
         epochs: int,
         learning_rate: float,
         progress: bool,
+        best: float | None = None,
     ) -> list[float]:
         """Minimise ``objective`` over batches of ``train``; keep the weights that ``judge`` likes best on ``held``.
 
-        Returns what it said of every epoch, lower is better; nothing where nothing is held out.
+        Those of the beginning are among them where ``best`` says how good they were. Returns what it said of every
+        epoch, lower is better; nothing where nothing is held out.
         """
         optimiser = torch.optim.Adam(self.network_.parameters(), lr=learning_rate)
         order = torch.Generator().manual_seed(self.seed)
         device = train.observations.device
-        best, best_weights, history = np.inf, None, []
+        history: list[float] = []
+        best_weights = None if best is None else self._weights()
+        best = np.inf if best is None else best
         for _ in track(range(epochs), description=f"fit {self.name}", disable=not progress):
             for batch in torch.randperm(len(train), generator=order).to(device).split(self.batch_size):  # type: ignore[no-untyped-call]
                 optimiser.zero_grad()
@@ -133,10 +137,14 @@ class Trained(Agent):
                     history.append(float(judge(held)))
                 if history[-1] < best:
                     best = history[-1]
-                    best_weights = {key: value.clone() for key, value in self.network_.state_dict().items()}
+                    best_weights = self._weights()
         if best_weights is not None:
             self.network_.load_state_dict(best_weights)
         return history
+
+    def _weights(self) -> dict[str, Tensor]:
+        """A copy of the network's weights."""
+        return {key: value.clone() for key, value in self.network_.state_dict().items()}
 
     # ------------------------------------------------------------------ keeping
     def state(self) -> State:

@@ -1,0 +1,231 @@
+"""A conditional denoising diffusion model of P(y | x): Ho et al. (2020), with DDIM sampling (Song et al., 2021)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import silu
+from torch.utils.checkpoint import checkpoint
+
+from ..data.errors import ShiftgymError, UnknownNameError
+from .networks import Encoder, layers
+from .predictors import Predictor, noise
+
+SCHEDULES = ("cosine", "linear")
+EMBEDDING = 16
+#: Clean outcomes that a step of the reverse chain may believe in, in units of the training spread.
+_REACH = 10.0
+#: Rows of the denoiser whose activations are kept at once; more are recomputed in the backward pass.
+_ROWS = 8192
+
+
+def cumulative_signal(name: str, steps: int) -> Tensor:
+    """alpha_bar_1..T (float64): what is left of the signal's variance after t of ``steps`` steps of noise.
+
+    "linear" is the schedule of Ho et al. (2020), beta from 1e-4 to 0.02 over a thousand steps (scaled to other
+    numbers of steps), "cosine" that of Nichol and Dhariwal (2021, eq. 17), whose beta is capped at 0.999.
+    """
+    if name not in SCHEDULES:
+        raise UnknownNameError("schedule", name, SCHEDULES)
+    time = torch.arange(steps + 1, dtype=torch.float64) / steps
+    if name == "linear":
+        beta = torch.linspace(1e-4, 0.02, steps, dtype=torch.float64) * (1000 / steps)
+    else:
+        left = torch.cos((time + 0.008) / 1.008 * math.pi / 2) ** 2
+        beta = 1 - left[1:] / left[:-1]
+    return torch.cumprod(1 - beta.clamp(max=0.999), 0)
+
+
+class Diffusion(Predictor):
+    """Denoising diffusion of outcomes given features (Diffusion-DFL, Section 3.2 and Table 2).
+
+    ==================  ======================================================
+    Diffusion-DFL       here
+    ==================  ======================================================
+    y_0, y_t            ``outcomes``, ``noisy``
+    T, t                ``steps``, ``step`` (0 stands for t = 1)
+    alpha_bar_t         ``signal``
+    eps_theta           :meth:`denoise`
+    ELBO_t              one term of :meth:`log_likelihood`
+    p_t                 :meth:`timestep_odds`
+    ==================  ======================================================
+
+    The first layer of eps_theta is linear in [y_t, embedding of t, features of x], so the part of x is computed once
+    per context and that of t once per step, whatever the number of samples.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        Features of an observation.
+    hidden : sequence of int
+        Widths of the denoiser's layers.
+    outcomes : int
+        D.
+    steps : int
+        T.
+    schedule : {"cosine", "linear"}
+        How the signal fades.
+    sampling_steps : int
+        Steps of a reverse chain, evenly spread over the T.
+    eta : float
+        Noise of the reverse chain: 0 is DDIM, deterministic given the first noise, 1 is DDPM.
+    timesteps : int
+        k, the timesteps at which a likelihood is looked at.
+    """
+
+    signal: Tensor
+    weight: Tensor
+    second_moment: Tensor
+    visits: Tensor
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        hidden: Sequence[int],
+        outcomes: int,
+        *,
+        steps: int,
+        schedule: str,
+        sampling_steps: int,
+        eta: float,
+        timesteps: int,
+    ) -> None:
+        super().__init__()
+        if not 1 <= sampling_steps <= steps:
+            raise ShiftgymError(f"sampling_steps is {sampling_steps}: give 1 to {steps}, the steps of the diffusion")
+        if not 1 <= timesteps <= steps:
+            raise ShiftgymError(f"timesteps is {timesteps}: give 1 to {steps}, the steps of the diffusion")
+        if not 0 <= eta <= 1:
+            raise ShiftgymError(f"eta is {eta}: give a number from 0 (DDIM) to 1 (DDPM)")
+        self.steps, self.sampling_steps, self.eta, self.timesteps = steps, sampling_steps, eta, timesteps
+        self.encoder, self.outcomes = encoder, outcomes
+        width = hidden[0]
+        self.of_noisy = nn.Linear(outcomes, width, bias=False)
+        self.of_context = nn.Linear(encoder.width, width)
+        self.of_step = nn.Sequential(nn.Linear(EMBEDDING, EMBEDDING), nn.SiLU(), nn.Linear(EMBEDDING, width))
+        self.body = layers(width, hidden[1:], outcomes)
+        signal = cumulative_signal(schedule, steps)
+        self.register_buffer("signal", signal.float())
+        self.register_buffer("weight", _elbo_weights(signal).float())
+        self.register_buffer("second_moment", torch.ones(steps))
+        self.register_buffer("visits", torch.zeros(steps))
+
+    # ------------------------------------------------------------------ the denoiser
+    def context(self, observations: Tensor) -> Tensor:
+        """What eps_theta needs of observations (B, size): shape (B, width)."""
+        out: Tensor = self.of_context(self.encoder(observations))
+        return out
+
+    def denoise(self, context: Tensor, noisy: Tensor, step: Tensor) -> Tensor:
+        """Noise eps_theta (..., D) found in ``noisy`` (..., D) at steps (...), for contexts (..., width)."""
+        out: Tensor = self.body(silu(self.of_noisy(noisy) + context + self.of_step(_embed(step, self.steps))))
+        return out
+
+    # ------------------------------------------------------------------ sampling
+    def sample(self, observations: Tensor, count: int, generator: torch.Generator, common: bool = False) -> Tensor:
+        """Run the reverse chain; the backward pass recomputes each of its steps, so little of it is kept."""
+        context = self.context(observations)[:, None]
+        shape = (len(observations), count, self.outcomes)
+        y = noise(shape, common, context, generator)
+        places = torch.linspace(self.steps - 1, 0, self.sampling_steps).round().long().tolist()
+        for now, following in zip(places, [*places[1:], -1], strict=True):
+            fresh = noise(shape, common, y, generator) if self.eta > 0 and following >= 0 else None
+            if torch.is_grad_enabled():
+                y = checkpoint(self._reverse, context, y, now, following, fresh, use_reentrant=False)
+            else:
+                y = self._reverse(context, y, now, following, fresh)
+        return y
+
+    def _reverse(self, context: Tensor, y: Tensor, now: int, following: int, fresh: Tensor | None) -> Tensor:
+        """One step of DDIM (Song et al., 2021, eq. 12) from step ``now`` to ``following``; -1 is the clean outcome."""
+        signal = self.signal[now]
+        target = self.signal[following] if following >= 0 else torch.ones_like(signal)
+        found = self.denoise(context, y, torch.full((1, 1), now, device=y.device))
+        # where next to no signal is left, a small error of the denoiser would be an outcome that never was
+        clean = ((y - (1 - signal).sqrt() * found) / signal.sqrt()).clamp(-_REACH, _REACH)
+        if fresh is None:
+            return target.sqrt() * clean + (1 - target).sqrt() * found
+        spread = self.eta * ((1 - target) / (1 - signal) * (1 - signal / target)).sqrt()
+        return target.sqrt() * clean + (1 - target - spread**2).sqrt() * found + spread * fresh
+
+    # ------------------------------------------------------------------ likelihood
+    def log_likelihood(self, observations: Tensor, outcomes: Tensor, generator: torch.Generator) -> Tensor:
+        """Unbiased estimate of the evidence lower bound (B, M), up to a constant, at k timesteps per sample.
+
+        Timesteps are drawn with the odds of :meth:`timestep_odds` and weighted with their inverse (Diffusion-DFL,
+        Section 5.2; Nichol and Dhariwal, 2021, Section 3.3).
+        """
+        context = self.context(observations)
+        batch, count, _ = outcomes.shape
+        odds = self.timestep_odds().cpu()
+        step = torch.multinomial(odds, self.timesteps * batch * count, replacement=True, generator=generator)
+        step = step.view(self.timesteps, batch, count)
+        inverse = (1 / (self.steps * odds[step])).to(context)
+        step = step.to(context.device)
+        total = torch.zeros_like(outcomes[..., 0])
+        for part, share in zip(step, inverse, strict=True):
+            drawn = noise(outcomes.shape, False, outcomes, generator)
+            term = self._term(context, outcomes, part, drawn)
+            if self.training:
+                self._remember(part, term.detach())
+            total = total + share * term
+        return -self.steps * total / self.timesteps
+
+    def _term(self, context: Tensor, outcomes: Tensor, step: Tensor, drawn: Tensor) -> Tensor:
+        """Weighted squared error (B, M) of the denoiser at one step per sample: minus ELBO_t."""
+        if torch.is_grad_enabled() and outcomes[..., 0].numel() * self.timesteps > _ROWS:
+            return checkpoint(self._weighted_error, context, outcomes, step, drawn, use_reentrant=False)
+        return self._weighted_error(context, outcomes, step, drawn)
+
+    def _weighted_error(self, context: Tensor, outcomes: Tensor, step: Tensor, drawn: Tensor) -> Tensor:
+        return self.weight[step] * self._squared_error(context[:, None], outcomes, step, drawn)
+
+    def _squared_error(self, context: Tensor, outcomes: Tensor, step: Tensor, drawn: Tensor) -> Tensor:
+        signal = self.signal[step][..., None]
+        found = self.denoise(context, signal.sqrt() * outcomes + (1 - signal).sqrt() * drawn, step)
+        return ((drawn - found) ** 2).sum(-1)
+
+    def timestep_odds(self) -> Tensor:
+        """p_t (T,), proportional to the root mean square of what was seen of each timestep, with a share for all.
+
+        Uniform until every timestep has been seen often enough to judge it.
+        """
+        if self.visits.min() < 10:
+            return torch.full_like(self.signal, 1 / self.steps)
+        root = self.second_moment.sqrt()
+        return 0.99 * root / root.sum() + 0.01 / self.steps
+
+    @torch.no_grad()
+    def _remember(self, step: Tensor, term: Tensor) -> None:
+        """Keep a running second moment of the terms of each timestep."""
+        flat, squares = step.reshape(-1), term.reshape(-1) ** 2
+        count = torch.zeros_like(self.visits).index_add_(0, flat, torch.ones_like(squares))
+        mean = torch.zeros_like(self.visits).index_add_(0, flat, squares) / count.clamp(min=1)
+        keep = torch.where(count > 0, torch.where(self.visits > 0, 0.9, 0.0), 1.0)
+        self.second_moment.mul_(keep).add_((1 - keep) * mean)
+        self.visits.add_(count)
+
+    def fit_loss(self, observations: Tensor, outcomes: Tensor, generator: torch.Generator) -> Tensor:
+        """The simple loss of Ho et al. (2020, eq. 14): the denoiser's squared error at one timestep per outcome."""
+        step = torch.randint(self.steps, (len(outcomes),), generator=generator).to(outcomes.device)
+        drawn = noise(outcomes.shape, False, outcomes, generator)
+        return self._squared_error(self.context(observations), outcomes, step, drawn).mean() / self.outcomes
+
+
+def _elbo_weights(signal: Tensor) -> Tensor:
+    """Weights (T,) of the squared errors in the evidence lower bound (Ho et al., 2020, eq. 12).
+
+    beta_t^2 / (2 sigma_t^2 alpha_t (1 - alpha_bar_t)) with sigma_t^2 = beta_t.
+    """
+    alpha = signal / torch.cat((torch.ones(1, dtype=signal.dtype), signal[:-1]))
+    return (1 - alpha) / (2 * alpha * (1 - signal))
+
+
+def _embed(step: Tensor, steps: int) -> Tensor:
+    """Sinusoidal embedding (..., 16) of timesteps (...), which reach as far as a thousand whatever their number."""
+    frequency = torch.exp(-math.log(10000.0) * torch.arange(EMBEDDING // 2, device=step.device) / (EMBEDDING // 2))
+    angle = (step * (1000.0 / steps))[..., None] * frequency
+    return torch.cat((angle.sin(), angle.cos()), dim=-1)

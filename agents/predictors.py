@@ -1,0 +1,85 @@
+"""What a generative agent asks of a model of P(y | x), and the simplest one: a diagonal Gaussian.
+
+Outcomes are standardised here: the agent takes off the level and the scale of the training outcomes.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .networks import Encoder, Regressor
+
+#: Bounds of the logarithm of a standard deviation, in units of the training spread; reached smoothly.
+_LOG_SIGMA = (-6.0, 2.0)
+
+
+class Predictor(nn.Module):
+    """A conditional distribution of D outcomes that can be sampled and whose likelihood can be followed uphill."""
+
+    @abstractmethod
+    def sample(self, observations: Tensor, count: int, generator: torch.Generator, common: bool = False) -> Tensor:
+        """Samples (B, count, D), differentiable in the weights: the reparameterisation of ``generator``'s noise.
+
+        With ``common`` every context gets the same noise (common random numbers), so that what is decided for it
+        does not depend on who else is in the batch.
+        """
+
+    @abstractmethod
+    def log_likelihood(self, observations: Tensor, outcomes: Tensor, generator: torch.Generator) -> Tensor:
+        """Estimate log p(y | x) (B, M), up to a constant, for outcomes (B, M, D); differentiable in the weights."""
+
+    @abstractmethod
+    def fit_loss(self, observations: Tensor, outcomes: Tensor, generator: torch.Generator) -> Tensor:
+        """Loss (scalar) whose minimum is the distribution of the outcomes (B, D)."""
+
+
+def noise(shape: Sequence[int], common: bool, like: Tensor, generator: torch.Generator) -> Tensor:
+    """Standard normal noise (B, M, D), the same in every context when ``common``."""
+    drawn = (1, *shape[1:]) if common else tuple(shape)
+    # drawn where the generator lives, so that a seed gives the same numbers on every device
+    return torch.randn(drawn, generator=generator, dtype=like.dtype).to(like.device).expand(*shape)
+
+
+class Gaussian(Predictor):
+    """N(mu(x), diag sigma(x)^2) from one network (Diffusion-DFL, Table 2).
+
+    =============  =============================================
+    Diffusion-DFL  here
+    =============  =============================================
+    mu, sigma      :meth:`parameters_of`, each (B, D)
+    R(eps, theta)  :meth:`sample`: mu + sigma eps
+    =============  =============================================
+    """
+
+    def __init__(self, encoder: Encoder, hidden: Sequence[int], outcomes: int) -> None:
+        super().__init__()
+        self.network = Regressor(encoder, hidden, 2 * outcomes)
+
+    def parameters_of(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and log standard deviations, each (B, D)."""
+        mean, raw = self.network(observations).chunk(2, dim=-1)
+        low, high = _LOG_SIGMA
+        middle, half = (high + low) / 2, (high - low) / 2
+        start = math.atanh(-middle / half)  # an untrained network has the training spread
+        return mean, middle + half * torch.tanh(raw / half + start)
+
+    def sample(self, observations: Tensor, count: int, generator: torch.Generator, common: bool = False) -> Tensor:
+        """Mean plus scaled noise."""
+        mean, log_sigma = self.parameters_of(observations)
+        drawn = noise((len(mean), count, mean.shape[1]), common, mean, generator)
+        return mean[:, None] + log_sigma.exp()[:, None] * drawn
+
+    def log_likelihood(self, observations: Tensor, outcomes: Tensor, generator: torch.Generator) -> Tensor:
+        """Exact, up to the constant."""
+        mean, log_sigma = self.parameters_of(observations)
+        standard = (outcomes - mean[:, None]) * torch.exp(-log_sigma)[:, None]
+        return -(0.5 * standard**2 + log_sigma[:, None]).sum(-1)
+
+    def fit_loss(self, observations: Tensor, outcomes: Tensor, generator: torch.Generator) -> Tensor:
+        """Negative log likelihood per outcome."""
+        return -self.log_likelihood(observations, outcomes[:, None], generator).mean() / outcomes.shape[1]
