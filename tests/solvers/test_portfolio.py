@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import cvxpy as cp
@@ -53,6 +54,13 @@ def certified_gap(problem: Portfolio, y: Any, z: Any, weights: Any = None) -> An
     return ((z * g).sum(1) - g.min(1)) / np.maximum(size * np.maximum(1, problem.risk_aversion * size), 1e-300)
 
 
+def strictly(problem: Portfolio) -> Portfolio:
+    """The problem without its tolerance: what breaks a limit by a little may cost less than the best feasible."""
+    strict = copy.copy(problem)
+    strict.tolerance = 0.0
+    return strict
+
+
 def check_against_clarabel(instances: int, seed: int) -> None:
     """Relative objective gap at most 1e-9, on shapes with fewer and with more scenarios than assets."""
     rng = np.random.default_rng(seed)
@@ -68,7 +76,7 @@ def check_against_clarabel(instances: int, seed: int) -> None:
             for i in range(len(y)):
                 risk.value, mean.value = y[i] * np.sqrt(alpha / 2 / shape[0]), y[i].mean(0)
                 reference.solve(solver=cp.CLARABEL, tol_gap_abs=1e-12, tol_gap_rel=1e-12, tol_feas=1e-12)
-                theirs = problem.project(np.asarray(z.value))
+                theirs = strictly(problem).project(np.asarray(z.value))
                 mine, other = (objective(problem, y[i : i + 1], x[None])[0] for x in (ours[i], theirs))
                 assert mine <= other + 1e-9 * abs(other)
                 assert mine == pytest.approx(float(reference.value), rel=1e-7, abs=1e-9)
@@ -76,7 +84,7 @@ def check_against_clarabel(instances: int, seed: int) -> None:
 
 @pytest.mark.filterwarnings("ignore:Solution may be inaccurate")
 def test_solve_agrees_with_clarabel() -> None:
-    check_against_clarabel(200, 0)
+    check_against_clarabel(60, 0)
 
 
 @pytest.mark.slow
@@ -97,7 +105,7 @@ def test_optimality_at_every_scale(alpha: float, scale: float, kind: str) -> Non
         assert certified_gap(problem, y, z).max() < 1e-12
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     y=hnp.arrays(
         np.float64, st.tuples(st.integers(1, 4), st.integers(1, 12), st.integers(2, 12)), elements=st.floats(-3, 3)
@@ -149,7 +157,7 @@ def test_equal_assets_get_equal_shares_and_nothing_known_means_equal_weights() -
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("shape", [(40, 20, 6), (40, 4, 10), (16, 20, 60)])
+@pytest.mark.parametrize("shape", [(40, 20, 6), (40, 4, 10), (10, 20, 60)])
 @pytest.mark.parametrize("alpha", [0.5, 20.0])
 def test_scenario_gradient_against_finite_differences(alpha: float, shape: Any, weighted: bool) -> None:
     """Cosine above 0.99999 along random directions, away from changes of the support; singular ones included."""
@@ -162,7 +170,7 @@ def test_scenario_gradient_against_finite_differences(alpha: float, shape: Any, 
     numeric, analytic, steady = [], [], np.ones(len(y), bool)
     # a singular problem is exact to 1e-6 in the directions without curvature: a step large against that
     step = 1e-3 if shape[1] < shape[2] else 1e-5
-    for _ in range(12):
+    for _ in range(6):
         direction = rng.standard_normal(shape)
         ahead, back = (problem.solve(y + sign * step * direction, weights) for sign in (1, -1))
         steady &= ((ahead > 0) == (back > 0)).all(1) & ((ahead > 0) == (z > 0)).all(1)
@@ -185,7 +193,7 @@ def test_layer_passes_gradcheck() -> None:
 def test_score_weights_give_the_gradient_of_the_population() -> None:
     """Score-function estimate for y ~ N(theta, s^2), against differences of the same large sample."""
     rng, step, sigma = np.random.default_rng(0), 0.02, 1.0
-    noise = rng.standard_normal((1, 200_000, 4)) * sigma
+    noise = rng.standard_normal((1, 100_000, 4)) * sigma
     theta, cotangent = np.array([0.5, 0.4, 0.3, 0.2]), np.array([[1.0, -1.0, 0.5, 0.2]])
     problem = Portfolio(assets=4, risk_aversion=1.0)
     z = problem.solve(theta + noise)
@@ -232,7 +240,7 @@ def test_cost_by_hand() -> None:
     assert not Portfolio().stateful
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     points=hnp.arrays(np.float64, st.tuples(st.integers(1, 4), st.integers(2, 8)), elements=st.floats(-1e6, 1e6)),
     seed=st.integers(0, 100),
@@ -319,7 +327,7 @@ def test_a_row_that_does_not_converge_is_nan_and_the_others_stand(monkeypatch: p
     problem, y = Portfolio(assets=20), draw("general", (40, 30, 20))
     whole = problem.solve(y)
     monkeypatch.setattr(module, "_SCREENINGS", 0)
-    monkeypatch.setattr(module, "_PIVOTS", 2)
+    monkeypatch.setattr(module, "_PIVOTS", 1)
     monkeypatch.setattr(module, "_WALK", 0)
     with pytest.warns(RuntimeWarning, match=r"Portfolio\.solve: \d+ of 40 contexts did not converge"):
         z = problem.solve(y)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import cvxpy as cp
@@ -27,6 +28,13 @@ def objective(problem: PowerScheduling, scenarios: Any, decisions: Any, weights:
     return (problem.cost(scenarios, decisions[:, None]) * weights).sum(1) / weights.sum(1)
 
 
+def strictly(problem: PowerScheduling) -> PowerScheduling:
+    """The problem without its tolerance: what breaks a limit by a little may cost less than the best feasible."""
+    strict = copy.copy(problem)
+    strict.tolerance = 0.0
+    return strict
+
+
 def clarabel(problem: PowerScheduling, scenarios: Any, weights: Any = None) -> Any:
     """Decisions (B, n) of an interior-point solver, all contexts in one programme, made feasible."""
     contexts, count, hours = scenarios.shape
@@ -45,7 +53,7 @@ def clarabel(problem: PowerScheduling, scenarios: Any, weights: Any = None) -> A
         limits.append(z <= problem.high[0])
     programme = cp.Problem(cp.Minimize(price + cp.sum_squares(z) / 2 - cp.sum(cp.multiply(mean, z))), limits)
     programme.solve(solver=cp.CLARABEL, tol_gap_abs=1e-12, tol_gap_rel=1e-12, tol_feas=1e-12)
-    return problem.project(np.asarray(z.value))
+    return strictly(problem).project(np.asarray(z.value))
 
 
 def stationarity(problem: PowerScheduling, scenarios: Any, z: Any, weights: Any = None) -> Any:
@@ -119,7 +127,7 @@ def test_solve_agrees_with_clarabel_on_many_days(seed: int) -> None:
     assert np.all(objective(problem, scenarios, ours) <= value * (1 + 1e-9))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     scenarios=hnp.arrays(
         np.float64,
@@ -144,10 +152,11 @@ def test_solution_is_feasible_and_stationary(
 
 @pytest.mark.parametrize("prices", [(0.2, 0.3), (0.0, 0.0), (3.0, 1.0), (50.0, 0.5)])
 @pytest.mark.parametrize("count", [1, 3, 50])
-def test_many_days_are_feasible_and_stationary(prices: tuple[float, float], count: int) -> None:
+@pytest.mark.parametrize("days", [40, pytest.param(400, marks=pytest.mark.slow)])
+def test_many_days_are_feasible_and_stationary(prices: tuple[float, float], count: int, days: int) -> None:
     """Where the prices are low, the quadratic part holds most hours between two scenarios."""
     for seed, noise in enumerate((0.1, 0.5, 1.0)):
-        problem, scenarios = PowerScheduling(24, *prices, low=-np.inf), draw((200, count, 24), seed, noise)
+        problem, scenarios = PowerScheduling(24, *prices, low=-np.inf), draw((days, count, 24), seed, noise)
         decision = problem.solve(scenarios)
         assert feasible(problem, decision)
         assert stationarity(problem, scenarios, decision).max() <= 1e-12
@@ -222,7 +231,7 @@ def test_projection_is_the_nearest_feasible_decision(box: tuple[float, float]) -
     np.testing.assert_allclose(single, ours, atol=1e-6)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     wanted=hnp.arrays(
         np.float64,
@@ -250,7 +259,7 @@ def test_projection_of_a_row_does_not_depend_on_the_others(
 ) -> None:
     """One by one, all at once, and some left over by a pivoting that is cut short."""
     problem = PowerScheduling(low=box[0], high=box[1])
-    requested = 1.5 + noise * np.random.default_rng(0).standard_normal((300, 24))
+    requested = 1.5 + noise * np.random.default_rng(0).standard_normal((120, 24))
     requested[::7] = np.clip(1.4, *box)  # feasible ones stay
     together = problem.project(requested)
     np.testing.assert_array_equal(together[::7], requested[::7])
@@ -260,8 +269,8 @@ def test_projection_of_a_row_does_not_depend_on_the_others(
     np.testing.assert_allclose(together, alone, rtol=1e-11, atol=1e-12)
     monkeypatch.setattr(ramp_projection, "_PIVOTS", 2)
     np.testing.assert_allclose(problem.project(requested), alone, rtol=1e-11, atol=1e-12)
-    day = problem.project(requested.reshape(30, 10, 24))
-    np.testing.assert_allclose(day.reshape(300, 24), alone, rtol=1e-11, atol=1e-12)
+    day = problem.project(requested.reshape(12, 10, 24))
+    np.testing.assert_allclose(day.reshape(120, 24), alone, rtol=1e-11, atol=1e-12)
 
 
 def test_requests_within_the_tolerance_are_executed_as_they_are() -> None:
@@ -331,7 +340,7 @@ def test_layer_passes_gradcheck() -> None:
 def test_score_weights_give_the_gradient_of_the_population(ramp: float) -> None:
     """Score-function estimate of the derivative for y ~ N(mean + theta, 0.5), against large samples."""
     problem = PowerScheduling(hours=3, shortage=5.0, excess=2.0, ramp=ramp, low=-np.inf)
-    noise = np.random.default_rng(0).standard_normal((1, 200_000, 3))
+    noise = np.random.default_rng(0).standard_normal((1, 100_000, 3))
     mean, sigma, step, cotangent = np.array([1.0, 1.5, 1.2]), 0.5, 0.05, np.array([[1.0, -0.5, 2.0]])
     scenarios = mean + sigma * noise
     decision = problem.solve(scenarios)

@@ -124,7 +124,7 @@ def test_solve_agrees_with_cvxpy() -> None:
         assert ours == pytest.approx(float(reference.value), rel=1e-7)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     scenarios=hnp.arrays(
         np.float64, st.tuples(st.integers(1, 4), st.integers(1, 30), st.integers(1, 3)), elements=st.floats(0, 3)
