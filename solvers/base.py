@@ -132,6 +132,10 @@ class DecisionProblem(ABC):
     def adjoint(self, scenarios: Array, decisions: Array, cotangent: Array, weights: Array | None = None) -> Adjoint:
         """Both gradient estimators at ``decisions = solve(scenarios)``, for ``cotangent`` = dF/dz* (B, d)."""
 
+    def pullback(self, scenarios: Array, decisions: Array, cotangent: Array, weights: Array | None = None) -> Array:
+        """dF/dy_m (B, M, D) of :meth:`adjoint`, without the work that only the score-function estimator needs."""
+        return self.adjoint(scenarios, decisions, cotangent, weights).scenarios
+
     @abstractmethod
     def project(self, decisions: Array) -> Array:
         """Nearest feasible decisions; requests that break no limit by more than ``tolerance`` come back unchanged."""

@@ -21,8 +21,8 @@ class _Decide(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[None, Tensor, None]:
         scenarios, decisions = ctx.saved_tensors
-        adjoint = ctx.problem.adjoint(scenarios, decisions, cotangents[0].contiguous(), ctx.weights)
-        return None, adjoint.scenarios, None
+        gradient = ctx.problem.pullback(scenarios, decisions, cotangents[0].contiguous(), ctx.weights)
+        return None, gradient, None
 
 
 def decide(problem: DecisionProblem, scenarios: Tensor, weights: Tensor | None = None) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -229,21 +231,24 @@ class PowerScheduling(DecisionProblem):
         estimate (Silverman's bandwidth) of the density at the decision, added up over the hours of a block, since a
         finite sample has no curvature at its kinks.
         """
-        self.check_scenarios(scenarios, weights)
+        return self._derive(self._adjoint, scenarios, decisions, cotangent, weights)
+
+    def pullback(self, scenarios: Array, decisions: Array, cotangent: Array, weights: Array | None = None) -> Array:
+        """The gradient (B, M, hours) of :meth:`adjoint` alone, which needs no kernel estimate."""
+        return self._derive(lambda *arrays: self._moves(*arrays)[0], scenarios, decisions, cotangent, weights)
+
+    def _derive(self, rule: Callable[..., Any], scenarios: Array, decisions: Array, *others: Array) -> Any:
+        """Apply a rule in chunks and in float64; its first argument is how coarse the decisions are rounded."""
+        self.check_scenarios(scenarios, others[-1])
         rounding = float(namespace(decisions).finfo(decisions.dtype).eps)
 
-        def chunk(*arrays: Array) -> Adjoint:
-            return self._adjoint(rounding, *arrays)
+        def chunks(*arrays: Array) -> Any:
+            return in_chunks(partial(rule, rounding), self._rows(scenarios), *arrays)
 
-        return on_numpy(
-            in_double(lambda *arrays: in_chunks(chunk, self._rows(scenarios), *arrays)),
-            scenarios,
-            decisions,
-            cotangent,
-            weights,
-        )
+        return on_numpy(in_double(chunks), scenarios, decisions, *others)
 
-    def _adjoint(self, rounding: float, y: Array, decisions: Array, cotangent: Array, weights: Array | None) -> Adjoint:
+    def _moves(self, rounding: float, y: Array, decisions: Array, cotangent: Array, weights: Array | None) -> Any:
+        """The gradient, and what else it takes to get there that the score weights need."""
         xp = namespace(y)
         low, high = self._bounds
         mass = masses(y, weights)[..., None]  # (R or 1, M, 1)
@@ -267,15 +272,18 @@ class PowerScheduling(DecisionProblem):
         pinned = hits > 0
         count = xp.where(pinned, hits, gather(xp.ones_like(hits)))
         share = xp.where(pinned[:, None], hit, mass + 0 * y)
-        moves = share * (pull / count)[:, None]
-        # score weights
+        return share * (pull / count)[:, None], mass, gather, pull, surplus, hit, hits
+
+    def _adjoint(self, rounding: float, y: Array, decisions: Array, cotangent: Array, weights: Array | None) -> Adjoint:
+        xp = namespace(y)
+        moves, mass, gather, pull, surplus, hit, hits = self._moves(rounding, y, decisions, cotangent, weights)
         prices = self.shortage + self.excess_price
         multiplier = pull / gather(1 + prices * density(y, decisions, mass[..., 0]))
         jump = xp.where(surplus > 0, 0 * y + self.excess_price, 0 * y - self.shortage)
         jump = xp.where(hit > 0, xp.zeros_like(y), jump)
         # at a scenario that is met, the subgradient that makes the average over the block zero
         rest = gather((mass * (surplus + jump)).sum(1))
-        fair = -rest / xp.where(pinned, hits, xp.ones_like(hits))
+        fair = -rest / xp.where(hits > 0, hits, xp.ones_like(hits))
         marginal = surplus + xp.where(hit > 0, fair[:, None] + 0 * y, jump)
         return Adjoint(multiplier, moves, -(multiplier[:, None] * marginal).sum(-1))
 

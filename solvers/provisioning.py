@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array, beyond, constant, density, kind, largest, namespace, on_numpy, pick_rows, total
+from .arrays import Array, beyond, constant, density, in_chunks, kind, largest, namespace, on_numpy, pick_rows, total
 from .base import Adjoint, DecisionProblem, ProblemError
 
 #: Elements of the largest temporary array in the solver (8 bytes each): bounds its memory to some 100 MB.
@@ -328,7 +328,12 @@ class Provisioning(DecisionProblem):
         density at the decision, since a finite sample has no curvature at its kinks.
         """
         self.check_scenarios(scenarios, weights)
-        return on_numpy(self._adjoint, scenarios, decisions, cotangent, weights)
+        rows = max(1, _CHUNK // (scenarios.shape[1] * self.horizon))
+
+        def chunks(*arrays: Array) -> Adjoint:
+            return in_chunks(self._adjoint, rows, *arrays)
+
+        return on_numpy(chunks, scenarios, decisions, cotangent, weights)
 
     def _adjoint(self, c: Array, decisions: Array, cotangent: Array, weights: Array | None) -> Adjoint:
         xp = namespace(c)

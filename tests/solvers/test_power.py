@@ -297,6 +297,7 @@ def test_scenario_gradient_against_finite_differences(
     decision = problem.solve(scenarios, weights)
     cotangent = rng.standard_normal(decision.shape)
     gradient = problem.adjoint(scenarios, decision, cotangent, weights).scenarios
+    np.testing.assert_array_equal(problem.pullback(scenarios, decision, cotangent, weights), gradient)
     step, numeric, steady = 1e-6, np.zeros_like(scenarios), np.ones(len(scenarios), bool)
     for m, i in np.ndindex(scenarios.shape[1:]):
         moved = np.zeros_like(scenarios)
