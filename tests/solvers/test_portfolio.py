@@ -246,7 +246,7 @@ def test_cost_by_hand() -> None:
     seed=st.integers(0, 100),
 )
 def test_projection_is_the_nearest_portfolio(points: Any, seed: int) -> None:
-    problem = Portfolio(assets=points.shape[1])
+    problem = strictly(Portfolio(assets=points.shape[1]))
     nearest = problem.project(points)
     assert np.all(nearest >= 0)
     np.testing.assert_allclose(nearest.sum(1), 1.0, atol=1e-9)
