@@ -103,7 +103,7 @@ class ProductAllocation(DecisionProblem):
         self.check_scenarios(scenarios, weights)
         from .log_mean_exp import minimise  # torch, which an environment that only replays does not need
 
-        decisions = on_torch(lambda y, w: minimise(y, w, self.cap), scenarios, weights)
+        decisions = on_torch(lambda y, w: minimise(y, w, self.cap), scenarios, weights, lean=True)
         warn_unsolved("ProductAllocation.solve", decisions)
         return decisions
 

@@ -141,11 +141,12 @@ def on_numpy(function: Callable[..., T], *arrays: Array) -> T:
     return back(function(*(None if array is None else array.detach().numpy() for array in arrays)))
 
 
-def on_torch(function: Callable[..., T], *arrays: Array) -> T:
+def on_torch(function: Callable[..., T], *arrays: Array, lean: bool = False) -> T:
     """Call ``function`` with float64 tensors, and turn its result back into the kind and dtype of the first array.
 
     Batched factorisations are written once, in torch: NumPy arrays and CPU tensors share memory, and a tensor on
-    another device is worked on there. No graph is recorded; a problem's adjoint is the derivative.
+    another device is worked on there. No graph is recorded; a problem's adjoint is the derivative. ``lean`` spares
+    torch all its bookkeeping, at the price of a copy of a result that is a tensor.
     """
     import torch
 
@@ -156,7 +157,7 @@ def on_torch(function: Callable[..., T], *arrays: Array) -> T:
             return type(result)(*(back(item) for item in result))
         if isinstance(first, np.ndarray):
             return result.numpy().astype(first.dtype, copy=False)
-        return result.to(first.dtype)
+        return result.to(first.dtype, copy=lean)
 
     def tensor(array: Array) -> torch.Tensor | None:
         if isinstance(array, np.ndarray):
@@ -164,8 +165,9 @@ def on_torch(function: Callable[..., T], *arrays: Array) -> T:
             return torch.from_numpy(array if array.flags.writeable else array.copy())
         return None if array is None else array.detach().double()
 
-    with torch.no_grad():
-        return back(function(*map(tensor, arrays)))
+    with torch.inference_mode() if lean else torch.no_grad():
+        result = function(*map(tensor, arrays))
+    return back(result)
 
 
 def times(matrices: Array, vectors: Array) -> Array:

@@ -200,7 +200,7 @@ class Portfolio(DecisionProblem):
 
         from .mean_variance import minimise  # torch, which an environment that only replays does not need
 
-        decisions = on_torch(lambda y, w: minimise(y, w, self.risk_aversion), scenarios, weights)
+        decisions = on_torch(lambda y, w: minimise(y, w, self.risk_aversion), scenarios, weights, lean=True)
         warn_unsolved("Portfolio.solve", decisions)
         return decisions
 
