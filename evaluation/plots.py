@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -102,10 +103,20 @@ def _title(run: Run, text: str) -> str:
     return f"{text}, synthetic traces" if run.synthetic else text
 
 
+def _finite(values: Sequence[float]) -> np.ndarray[Any, Any]:
+    return np.array([value for value in values if math.isfinite(value)])
+
+
+def _logarithmic(values: Sequence[float]) -> bool:
+    """Whether a linear axis would hide the small values, and none is zero or less."""
+    sizes = _finite(values)
+    return bool(sizes.min() > 0 and sizes.max() > _LOG_RANGE * sizes.min())
+
+
 def _scale(axes: Axes, values: Sequence[float], axis: str = "x") -> None:
     """Make the axis logarithmic where a linear one would hide the small values."""
-    sizes = np.array([value for value in values if math.isfinite(value)])
-    if sizes.min() > 0 and sizes.max() > _LOG_RANGE * sizes.min():
+    sizes = _finite(values)
+    if _logarithmic(values):
         getattr(axes, f"set_{axis}scale")("log")
         drawn = getattr(axes, f"{axis}axis")
         drawn.set_major_locator(LogLocator(subs=(1, 2, 5) if sizes.max() < 1e3 * sizes.min() else (1,)))
@@ -113,6 +124,11 @@ def _scale(axes: Axes, values: Sequence[float], axis: str = "x") -> None:
         drawn.set_minor_formatter(NullFormatter())
     else:
         axes.set(**{f"{axis}lim": (min(0.0, *sizes, *getattr(axes, f"get_{axis}lim")()), None)})
+
+
+def _lower(value: np.ndarray[Any, Any], half: np.ndarray[Any, Any], shown: Sequence[float]) -> np.ndarray[Any, Any]:
+    """Return the lower end of intervals; on a logarithmic axis one that reaches zero would have none."""
+    return np.maximum(value - half, 0.05 * value) if _logarithmic(shown) else value - half
 
 
 def _legend(figure: Figure, looks: dict[str, Look], names: Sequence[str], lines: bool = False) -> None:
@@ -128,7 +144,10 @@ def _legend(figure: Figure, looks: dict[str, Look], names: Sequence[str], lines:
         for name in looks
         if name in names
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 5), handletextpad=0.4)
+    longest = max(len(handle.get_label()) for handle in handles)
+    fit = int(figure.get_figwidth() / (0.5 + 0.07 * longest))  # inches: the marker, a letter
+    columns = max(1, min(len(handles), 5, fit))
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, handletextpad=0.4)
 
 
 def plot_regret(run: Run) -> Figure | None:
@@ -145,10 +164,8 @@ def plot_regret(run: Run) -> Figure | None:
     for agent, offset in zip(agents, offsets, strict=True):
         mine = table[table["agent"] == agent]
         place = [scenarios.index(scenario) + offset for scenario in mine["scenario"]]
-        look, value = looks[agent], mine[score].to_numpy()
-        # on a logarithmic axis an interval that reaches zero would have no left end
-        half = mine[f"{score}_half"].to_numpy()
-        whiskers = np.stack((np.minimum(half, 0.95 * np.abs(value)), half))
+        look, value, half = looks[agent], mine[score].to_numpy(), mine[f"{score}_half"].to_numpy()
+        whiskers = np.stack((value - _lower(value, half, table[score].tolist()), half))
         axes.errorbar(value, place, xerr=whiskers, fmt=look.marker, color=look.color, capsize=2, elinewidth=1)
     for row in range(1, len(scenarios)):
         axes.axhline(row - 0.5, color="0.8", lw=0.6)
@@ -182,8 +199,8 @@ def plot_severity(run: Run) -> Figure | None:
             mine, look = mine.sort_values("severity"), looks[str(agent)]
             x, y, half = (mine[c].to_numpy() for c in ("severity", score, f"{score}_half"))
             axes.plot(x, y, color=look.color, marker=look.marker)
-            axes.fill_between(x, np.maximum(y - half, 0.05 * np.abs(y)), y + half, color=look.color, alpha=0.15, lw=0)
-        axes.set_title(f"{sweep}: {_shift_text(here)}", loc="left")
+            axes.fill_between(x, _lower(y, half, table[score].tolist()), y + half, color=look.color, alpha=0.15, lw=0)
+        axes.set_title(textwrap.fill(f"{sweep}: {_shift_text(here)}", 48), loc="left")
         axes.set_xlabel("severity")
     _scale(panels[0, 0], table[score].tolist(), "y")
     for axes in panels[:, 0]:
@@ -242,6 +259,8 @@ def _cost_panel(axes: Axes, table: pd.DataFrame, looks: dict[str, Look]) -> None
             markersize=8 if look.marker == "*" else 5.5,
         )
     axes.margins(0.12)
+    if not table["violation_rate"].any():
+        axes.set_xlim(-0.12, 1.0)  # percent; of nothing but zeros an axis is made up
 
 
 def plot_replay(run: Run) -> Figure | None:
@@ -297,7 +316,7 @@ def _replay_panel(axes: Axes, run: Run, scenario: str, agent: str, seed: int) ->
     )
     axes.set_ylim(min(0.0, low), top + 0.12 * height)
     axes.set_xlim(time[0], time[-1])
-    axes.set_xlabel(f"{unit} from {np.datetime64(int(begin[0]), 's')}")
+    axes.set_xlabel(f"{unit} from {str(np.datetime64(int(begin[0]), 's')).removesuffix('T00:00:00')}")
     axes.set_ylabel(about["axes"][1])
 
 

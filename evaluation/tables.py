@@ -44,7 +44,7 @@ class Table:
             caption_justify="left", title_style="bold", pad_edge=False,
         )  # fmt: skip
         for index, name in enumerate(self.columns):
-            table.add_column(escape(name), justify="right" if index else "left", no_wrap=not index)
+            table.add_column(escape(name), justify="right" if index else "left", no_wrap=not index, overflow="fold")
         for row in self.rows:
             styles = ("bold" if cell.best else "dim" if cell.muted else "" for cell in row)
             table.add_row(
@@ -83,10 +83,10 @@ def number(value: float, half: float = math.nan, decimals: int = 3) -> str:
 
 
 def _decimals(values: pd.DataFrame) -> int:
-    """Three decimals, or as many more as the typical value of a table needs to show three digits."""
+    """As many decimals as the typical value of a table needs to show three digits, at least one."""
     sizes = np.abs(values.to_numpy(float))
     sizes = sizes[np.isfinite(sizes) & (sizes > 0)]
-    return 3 if not len(sizes) else int(np.clip(2 - np.floor(np.log10(np.median(sizes))), 3, 9))
+    return 3 if not len(sizes) else int(np.clip(2 - np.floor(np.log10(np.median(sizes))), 1, 9))
 
 
 def all_tables(run: Run) -> list[Table]:
@@ -243,7 +243,9 @@ def _versus(run: Run, scenario: str, agent: str, other: str) -> str:
     except ShiftgymError:
         return NOTHING
     result = paired(*costs)
-    return f"{result.difference:+.4f} ±{result.interval.half:.4f}, {100 * result.win_rate:.0f}%"
+    half = result.interval.half
+    decimals = int(np.clip(1 - np.floor(np.log10(half)), 1, 9)) if half > 0 else 4  # two digits of the interval
+    return f"{result.difference:+.{decimals}f} ±{half:.{decimals}f}, {100 * result.win_rate:.0f}%"
 
 
 def _pivot(table: pd.DataFrame, score: str, scenarios: list[str]) -> pd.DataFrame:
