@@ -144,7 +144,7 @@ def _legend(figure: Figure, looks: dict[str, Look], names: Sequence[str], lines:
         for name in looks
         if name in names
     ]
-    longest = max(len(handle.get_label()) for handle in handles)
+    longest = max(len(str(handle.get_label())) for handle in handles)
     fit = int(figure.get_figwidth() / (0.5 + 0.07 * longest))  # inches: the marker, a letter
     columns = max(1, min(len(handles), 5, fit))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, handletextpad=0.4)
