@@ -301,7 +301,7 @@ def _replay_panel(axes: Axes, run: Run, scenario: str, agent: str, seed: int) ->
     axes.fill_between(time, outcome, step="post", color="0.85", lw=0, label=f"outcome ({about['outcome'][0]})")
     axes.step(time, oracle, where="post", color="black", ls=(0, (4, 2)), lw=1, label="oracle")
     axes.step(time, decision, where="post", color="#0072B2", lw=1.4, label="decision")
-    low, top = (float(edge(np.concatenate((outcome, decision)))) for edge in (np.min, np.max))
+    low, top = (float(edge(np.concatenate((outcome, decision, oracle)))) for edge in (np.min, np.max))
     broken = np.repeat(steps["violation"].to_numpy(bool), slots) & (np.arange(len(time)) % slots == 0)
     height = top - min(0.0, low)
     axes.plot(

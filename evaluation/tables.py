@@ -245,7 +245,8 @@ def _versus(run: Run, scenario: str, agent: str, other: str) -> str:
     result = paired(*costs)
     half = result.interval.half
     decimals = int(np.clip(1 - np.floor(np.log10(half)), 1, 9)) if half > 0 else 4  # two digits of the interval
-    return f"{result.difference:+.{decimals}f} ±{half:.{decimals}f}, {100 * result.win_rate:.0f}%"
+    form = "+.3g" if max(abs(result.difference), half) >= 1e4 else f"+.{decimals}f"
+    return f"{result.difference:{form}} ±{half:{form[1:]}}, {100 * result.win_rate:.0f}%"
 
 
 def _pivot(table: pd.DataFrame, score: str, scenarios: list[str]) -> pd.DataFrame:
