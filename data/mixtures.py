@@ -6,7 +6,7 @@ import zlib
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from .catalogue import TraceInfo
 from .errors import ShiftgymError, UnknownNameError
@@ -74,6 +74,15 @@ class GaussianMixture:
         part = rng.choice(len(self.weights), size=shape, p=np.array(self.weights) / sum(self.weights))
         noise = rng.standard_normal(shape)
         return np.asarray(np.array(self.means)[part] + np.array(self.deviations)[part] * noise)
+
+    def laplace(self, z: ArrayLike) -> NDArray[np.float64]:
+        """Laplace transform E exp(-y'z) at points (..., columns): what product allocation costs on average, exactly.
+
+        The columns are independent, so it is a product of sum_k w_k exp(-mean_k z_i + (deviation_k z_i)^2 / 2).
+        """
+        point = np.asarray(z, dtype=np.float64)[..., None]
+        exponents = -point * np.array(self.means) + 0.5 * (point * np.array(self.deviations)) ** 2
+        return np.asarray((np.exp(exponents) @ np.array(self.weights)).prod(axis=-1))
 
 
 def _demand(components: int) -> GaussianMixture:
