@@ -18,6 +18,8 @@ SCHEDULES = ("cosine", "linear")
 EMBEDDING = 16
 #: Clean outcomes that a step of the reverse chain may believe in, in units of the training spread.
 _REACH = 10.0
+#: Timesteps per outcome and training step.
+_DRAWS = 8
 #: Rows of the denoiser whose activations are kept at once; more are recomputed in the backward pass.
 _ROWS = 8192
 
@@ -209,10 +211,15 @@ class Diffusion(Predictor):
         self.visits.add_(count)
 
     def fit_loss(self, observations: Tensor, outcomes: Tensor, generator: torch.Generator) -> Tensor:
-        """The simple loss of Ho et al. (2020, eq. 14): the denoiser's squared error at one timestep per outcome."""
-        step = torch.randint(self.steps, (len(outcomes),), generator=generator).to(outcomes.device)
-        drawn = noise(outcomes.shape, False, outcomes, generator)
-        return self._squared_error(self.context(observations), outcomes, step, drawn).mean() / self.outcomes
+        """The simple loss of Ho et al. (2020, eq. 14): the denoiser's squared error, at several timesteps per outcome.
+
+        Those share the features of a context, so they cost less than as many decision points.
+        """
+        several = outcomes[:, None].expand(-1, _DRAWS, -1)
+        step = torch.randint(self.steps, several.shape[:2], generator=generator).to(outcomes.device)
+        drawn = noise(several.shape, False, outcomes, generator)
+        error = self._squared_error(self.context(observations)[:, None], several, step, drawn)
+        return error.mean() / self.outcomes
 
 
 def _elbo_weights(signal: Tensor) -> Tensor:

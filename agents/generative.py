@@ -36,6 +36,8 @@ class Generative(Trained, ScenarioAgent):
     ----------
     hidden, epochs, batch_size, learning_rate, validation
         See :class:`~shiftgym.agents.trained.Trained`; ``epochs`` and ``learning_rate`` are those of the first stage.
+    averaged : float
+        Decay of the running average of the weights that is kept; 0 for none, and a constant learning rate.
     samples : int
         Scenarios of a decision, from the same noise in every context (common random numbers).
     train_samples : int
@@ -54,6 +56,7 @@ class Generative(Trained, ScenarioAgent):
 
     hidden: tuple[int, ...] = (256, 256)
     epochs: int = 100
+    averaged: float = 0.99
     samples: int = 200
     train_samples: int = 25
     focus_epochs: int = 20
@@ -95,6 +98,7 @@ class Generative(Trained, ScenarioAgent):
             epochs=self.epochs,
             learning_rate=self.learning_rate,
             progress=progress,
+            averaged=self.averaged,
         )
         if not self.estimator:
             return
@@ -118,6 +122,7 @@ class Generative(Trained, ScenarioAgent):
             learning_rate=self.focus_rate,
             progress=progress,
             best=float(start) if len(held) else None,
+            averaged=self.averaged,
         )
 
     def _standard(self, outcomes: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from rich.progress import track
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..data.errors import ShiftgymError
 from ..envs.task import Floats, Task
@@ -115,31 +117,41 @@ class Trained(Agent):
         learning_rate: float,
         progress: bool,
         best: float | None = None,
+        averaged: float = 0.0,
     ) -> list[float]:
         """Minimise ``objective`` over batches of ``train``; keep the weights that ``judge`` likes best on ``held``.
 
-        Those of the beginning are among them where ``best`` says how good they were. Returns what it said of every
-        epoch, lower is better; nothing where nothing is held out.
+        Those of the beginning are among them where ``best`` says how good they were. With ``averaged`` the learning
+        rate falls to nothing along a cosine, and what is judged and kept is the running average of the weights with
+        that decay. Returns what the judge said of every epoch, lower is better; nothing where nothing is held out.
         """
         optimiser = torch.optim.Adam(self.network_.parameters(), lr=learning_rate)
+        average = AveragedModel(self.network_, multi_avg_fn=get_ema_multi_avg_fn(averaged)) if averaged else None  # type: ignore[no-untyped-call]
         order = torch.Generator().manual_seed(self.seed)
         device = train.observations.device
         history: list[float] = []
-        best_weights = None if best is None else self._weights()
+        kept = None if best is None else self._weights()
         best = np.inf if best is None else best
-        for _ in track(range(epochs), description=f"fit {self.name}", disable=not progress):
+        for epoch in track(range(epochs), description=f"fit {self.name}", disable=not progress):
             for batch in torch.randperm(len(train), generator=order).to(device).split(self.batch_size):  # type: ignore[no-untyped-call]
                 optimiser.zero_grad()
                 objective(train.pick(batch)).backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
+                if average is not None:
+                    average.update_parameters(self.network_)
+            if average is not None:
+                optimiser.param_groups[0]["lr"] = learning_rate * (1 + math.cos(math.pi * (epoch + 1) / epochs)) / 2
+            trained, self.network_ = self.network_, self.network_ if average is None else average.module
             if len(held):
                 with torch.no_grad():
                     history.append(float(judge(held)))
                 if history[-1] < best:
-                    best = history[-1]
-                    best_weights = self._weights()
-        if best_weights is not None:
-            self.network_.load_state_dict(best_weights)
+                    best, kept = history[-1], self._weights()
+            elif epoch + 1 == epochs:
+                kept = self._weights()
+            self.network_ = trained
+        if kept is not None:
+            self.network_.load_state_dict(kept)
         return history
 
     def _weights(self) -> dict[str, Tensor]:

@@ -110,6 +110,13 @@ WORLDS = {
 for _name, _world in WORLDS.items():
     register_trace(f"small-{_name}", _world)
 
+#: Hyper-parameters that keep a fit short, by agent.
+BUDGETS: dict[str, dict[str, Any]] = {name: {"epochs": 3, "hidden": (16, 8)} for name in ("two-stage", "dfl", "bandit")}
+for _name in ("two-stage-gaussian", "dfl-gaussian-reparam", "dfl-gaussian-score"):
+    BUDGETS[_name] = {"epochs": 2, "hidden": (16, 8), "focus_epochs": 1, "samples": 8, "train_samples": 4}
+for _name in ("two-stage-diffusion", "diffusion-dfl-reparam", "diffusion-dfl-score"):
+    BUDGETS[_name] = {**BUDGETS["two-stage-gaussian"], "steps": 20, "sampling_steps": 3, "timesteps": 3}
+
 SMALL: dict[str, dict[str, Any]] = {
     "PowerScheduling": {"lookback": 2},
     "Portfolio": {"assets": 5, "components": 4, "window": 3},

@@ -14,9 +14,10 @@ import torch
 
 from shiftgym.agents import Agent, list_agents, load_agent, make_agent, register_agent
 from shiftgym.data import ShiftgymError, Trace, UnknownNameError
+from tests.worlds import BUDGETS
 
-LEARNED = ["two-stage", "dfl", "bandit"]
-BUDGET: dict[str, dict[str, Any]] = {name: {"epochs": 3, "hidden": (16, 8)} for name in LEARNED}
+BUDGET, LEARNED = BUDGETS, list(BUDGETS)
+NUMBERS = ["two-stage", "dfl", "bandit"]  # their network answers with numbers
 NAMES = list_agents()
 
 
@@ -89,7 +90,7 @@ def test_oracle_has_no_regret_and_order_is_sensible(fitted: dict[str, Agent]) ->
     assert regret(fitted["random"], env) > regret(fitted["saa"], env) > regret(fitted["residual-saa"], env) > 0
 
 
-@pytest.mark.parametrize("name", LEARNED)
+@pytest.mark.parametrize("name", NUMBERS)
 def test_training_learns(name: str) -> None:
     """With a budget each network beats the best constant decision by far on the rhythm it was trained on."""
     agent = make_agent(name, epochs=30, hidden=(16, 8), network="mlp", learning_rate=5e-3).fit(make_env())

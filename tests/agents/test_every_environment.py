@@ -9,11 +9,9 @@ import numpy as np
 import pytest
 
 from shiftgym.agents import Agent, list_agents, load_agent, make_agent
-from tests.worlds import make, make_vec
+from tests.worlds import BUDGETS, make, make_vec
 
 NAMES = list_agents()
-BUDGET: dict[str, Any] = {"epochs": 2, "hidden": (8, 8)}
-LEARNED = ("two-stage", "dfl", "bandit")
 TASKS: list[tuple[str, dict[str, Any]]] = [
     ("Provisioning", {"horizon": 4, "episode_slots": 8, "switching_cost": 0.05}),
     ("PowerScheduling", {"lookback": 1, "context": ["temperature"]}),
@@ -43,7 +41,7 @@ def replay(agent: Agent, name: str, keywords: dict[str, Any], steps: int = 20) -
 @pytest.mark.parametrize("agent_name", NAMES)
 @pytest.mark.parametrize(("name", "keywords"), TASKS)
 def test_fits_decides_and_survives_a_save(agent_name: str, name: str, keywords: dict[str, Any], tmp_path: Path) -> None:
-    budget = BUDGET if agent_name in LEARNED else {}
+    budget = BUDGETS.get(agent_name, {})
     agent, again = (make_agent(agent_name, **budget).fit(make(name, **keywords)) for _ in range(2))
     scores = replay(agent, name, keywords)
     assert scores == replay(again, name, keywords)
@@ -74,7 +72,7 @@ def test_decision_focused_training_lowers_the_cost_it_trains_on(name: str, keywo
 
 @pytest.mark.parametrize("agent_name", ["saa", "residual-saa", "two-stage", "dfl"])
 def test_who_has_stock_orders_less(agent_name: str) -> None:
-    budget = BUDGET if agent_name in LEARNED else {}
+    budget = BUDGETS.get(agent_name, {})
     env = make("Inventory", carry=True)
     agent = make_agent(agent_name, **budget).fit(env)
     observation, _ = env.reset(seed=0)
