@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return 0 when done, 1 if anything failed, 2 for bad input, 130 if interrupted."""
     console = Console()
     if not console.is_terminal:
-        console = Console(width=max(console.width, 140))  # tables in a log need not fit a screen
+        console = Console(width=max(console.width, 240))  # tables in a log need not fit a screen
     options = _parser().parse_args(arguments)
     try:
         return int(options.command(options, console))

@@ -32,9 +32,7 @@ def main() -> None:
         products = outcomes.shape[1]
         problem = ProductAllocation(products=products)
         best = best_decision(law)
-        print(
-            f"{name}: the best decision holds {best[0]:.4f} of each product and costs {law.laplace(best):.4f} on average"
-        )
+        print(f"{name}: the best decision holds {best[0]:.4f} of each product and costs {law.laplace(best):.4f}")
         for count in (50, 200, 1000, 5000, 20000):
             print(f"  sample average of {count:5d}: {law.laplace(problem.solve(outcomes[None, :count])[0]):10.4f}")
         spread = np.sqrt((law.laplace(2 * best) - law.laplace(best) ** 2) / POINTS)

@@ -298,7 +298,8 @@ def _replay_panel(axes: Axes, run: Run, scenario: str, agent: str, seed: int) ->
     each = np.diff(begin).min() / slots if len(begin) > 1 else about["slot_seconds"]
     time, unit = _clock((begin[:, None] + each * np.arange(slots)).ravel())
     outcome, decision, oracle = (steps[[f"{name}_{i}" for i in range(slots)]].to_numpy().ravel() for name in SHOWN)
-    axes.fill_between(time, outcome, step="post", color="0.85", lw=0, label=f"outcome ({about['outcome'][0]})")
+    named = f"outcome ({about['outcome'][0]})" if len(about["outcome"]) == 1 else "outcome"
+    axes.fill_between(time, outcome, step="post", color="0.85", lw=0, label=named)
     axes.step(time, oracle, where="post", color="black", ls=(0, (4, 2)), lw=1, label="oracle")
     axes.step(time, decision, where="post", color="#0072B2", lw=1.4, label="decision")
     low, top = (float(edge(np.concatenate((outcome, decision, oracle)))) for edge in (np.min, np.max))
@@ -314,7 +315,7 @@ def _replay_panel(axes: Axes, run: Run, scenario: str, agent: str, seed: int) ->
         label="violation",
         clip_on=not broken.any(),  # an unclipped line without points would claim the corner of the figure
     )
-    axes.set_ylim(min(0.0, low), top + 0.12 * height)
+    axes.set_ylim(low - 0.03 * height if low < 0 else 0.0, top + 0.12 * height)
     axes.set_xlim(time[0], time[-1])
     axes.set_xlabel(f"{unit} from {str(np.datetime64(int(begin[0]), 's')).removesuffix('T00:00:00')}")
     axes.set_ylabel(about["axes"][1])
