@@ -83,10 +83,10 @@ def number(value: float, half: float = math.nan, decimals: int = 3) -> str:
 
 
 def _decimals(values: pd.DataFrame) -> int:
-    """As many decimals as the typical value of a table needs to show three digits, at least one."""
+    """As many decimals as the typical value of a table needs to show three digits, at least two."""
     sizes = np.abs(values.to_numpy(float))
     sizes = sizes[np.isfinite(sizes) & (sizes > 0)]
-    return 3 if not len(sizes) else int(np.clip(2 - np.floor(np.log10(np.median(sizes))), 1, 9))
+    return 3 if not len(sizes) else int(np.clip(2 - np.floor(np.log10(np.median(sizes))), 2, 9))
 
 
 def all_tables(run: Run) -> list[Table]:
