@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,8 @@ SCHEDULES = ("cosine", "linear")
 EMBEDDING = 16
 #: Clean outcomes that a step of the reverse chain may believe in, in units of the training spread.
 _REACH = 10.0
+#: Share of the variance that must be signal where a reverse chain begins, for its root is lost of the mean.
+_FAINT = 4e-4
 #: Timesteps per outcome and training step.
 _DRAWS = 8
 #: Rows of the denoiser whose activations are kept at once; more are recomputed in the backward pass.
@@ -71,7 +74,7 @@ class Diffusion(Predictor):
     schedule : {"cosine", "linear"}
         How the signal fades.
     sampling_steps : int
-        Steps of a reverse chain, evenly spread over the T.
+        Steps of a reverse chain, spread over the T by :meth:`places`.
     eta : float
         Noise of the reverse chain: 0 is DDIM, deterministic given the first noise, 1 is DDPM.
     timesteps : int
@@ -123,35 +126,63 @@ class Diffusion(Predictor):
 
     def denoise(self, context: Tensor, noisy: Tensor, step: Tensor) -> Tensor:
         """Noise eps_theta (..., D) found in ``noisy`` (..., D) at steps (...), for contexts (..., width)."""
-        out: Tensor = self.body(silu(self.of_noisy(noisy) + context + self.of_step(_embed(step, self.steps))))
+        out: Tensor = self.body(silu(self.of_noisy(noisy) + context + self.of_step(_embed(step, self.steps).to(noisy))))
         return out
 
     # ------------------------------------------------------------------ sampling
     def sample(self, observations: Tensor, count: int, generator: torch.Generator, common: bool = False) -> Tensor:
-        """Run the reverse chain; the backward pass recomputes each of its steps, so little of it is kept."""
+        """Run the reverse chain; the backward pass recomputes each of its steps, so little of it is kept.
+
+        A step combines its clean outcomes with those of the step before, which makes it exact to the second order
+        (Lu et al., 2022, "DPM-Solver++", Algorithm 2): DDIM with 20 steps, of the first order, loses 6 % to 30 % of the
+        spread of the narrower distributions even from the exact noise.
+        """
         context = self.context(observations)[:, None]
         shape = (len(observations), count, self.outcomes)
         y = noise(shape, common, context, generator)
-        places = torch.linspace(self.steps - 1, 0, self.sampling_steps).round().long().tolist()
-        for now, following in zip(places, [*places[1:], -1], strict=True):
-            fresh = noise(shape, common, y, generator) if self.eta > 0 and following >= 0 else None
-            if torch.is_grad_enabled():
-                y = checkpoint(self._reverse, context, y, now, following, fresh, use_reentrant=False)
-            else:
-                y = self._reverse(context, y, now, following, fresh)
-        return y
+        signal, places = self.signal.tolist(), self.places()
+        stride, before = 0.0, y
+        for now, following in pairwise(places):
+            clean = self._clean(context, y, now)
+            target = signal[following]
+            passed, stride = stride, _half_log_ratio(target) - _half_log_ratio(signal[now])
+            likely = clean + (clean - before) * (stride / (2 * passed)) if passed else clean
+            before = clean
+            # the noise that goes with the clean outcome, DDIM (Song et al., 2021, eq. 12)
+            found = (y - math.sqrt(signal[now]) * likely) / math.sqrt(1 - signal[now])
+            spread = self.eta * math.sqrt((1 - target) / (1 - signal[now]) * (1 - signal[now] / target))
+            y = math.sqrt(target) * likely + math.sqrt(1 - target - spread**2) * found
+            if self.eta > 0:
+                y = y + spread * noise(shape, common, y, generator)
+        return self._clean(context, y, places[-1])
 
-    def _reverse(self, context: Tensor, y: Tensor, now: int, following: int, fresh: Tensor | None) -> Tensor:
-        """One step of DDIM (Song et al., 2021, eq. 12) from step ``now`` to ``following``; -1 is the clean outcome."""
+    def places(self) -> list[int]:
+        """Steps of a reverse chain, evenly spread over the log of signal to noise, none of them twice.
+
+        The first is the last in which there is some signal: where next to none is left, a small error of the denoiser
+        would be an outcome that never was.
+        """
+        start = max(1, int((self.signal >= _FAINT).sum())) - 1
+        count = min(self.sampling_steps, start + 1)
+        ratio = torch.tensor([_half_log_ratio(signal) for signal in self.signal.tolist()[: start + 1]])
+        wanted = torch.linspace(float(ratio[-1]), float(ratio[0]), count)
+        nearest = (ratio - wanted[:, None]).abs().argmin(1).tolist()
+        places = [start]
+        for index, place in enumerate(nearest[1:], 1):
+            places.append(min(places[-1] - 1, max(place, count - 1 - index)))
+        return places
+
+    def _clean(self, context: Tensor, y: Tensor, now: int) -> Tensor:
+        """Clean outcomes that go with the noise found in ``y`` at step ``now``."""
+        if torch.is_grad_enabled():
+            clean: Tensor = checkpoint(self._without_noise, context, y, now, use_reentrant=False)
+            return clean
+        return self._without_noise(context, y, now)
+
+    def _without_noise(self, context: Tensor, y: Tensor, now: int) -> Tensor:
         signal = self.signal[now]
-        target = self.signal[following] if following >= 0 else torch.ones_like(signal)
         found = self.denoise(context, y, torch.full((1, 1), now, device=y.device))
-        # where next to no signal is left, a small error of the denoiser would be an outcome that never was
-        clean = ((y - (1 - signal).sqrt() * found) / signal.sqrt()).clamp(-_REACH, _REACH)
-        if fresh is None:
-            return target.sqrt() * clean + (1 - target).sqrt() * found
-        spread = self.eta * ((1 - target) / (1 - signal) * (1 - signal / target)).sqrt()
-        return target.sqrt() * clean + (1 - target - spread**2).sqrt() * found + spread * fresh
+        return ((y - (1 - signal).sqrt() * found) / signal.sqrt()).clamp(-_REACH, _REACH)
 
     # ------------------------------------------------------------------ likelihood
     def log_likelihood(self, observations: Tensor, outcomes: Tensor, generator: torch.Generator) -> Tensor:
@@ -229,6 +260,11 @@ def _elbo_weights(signal: Tensor) -> Tensor:
     """
     alpha = signal / torch.cat((torch.ones(1, dtype=signal.dtype), signal[:-1]))
     return (1 - alpha) / (2 * alpha * (1 - signal))
+
+
+def _half_log_ratio(signal: float) -> float:
+    """Half the log of signal to noise."""
+    return math.log(signal / (1 - signal)) / 2
 
 
 def _embed(step: Tensor, steps: int) -> Tensor:

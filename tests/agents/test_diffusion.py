@@ -1,0 +1,315 @@
+"""The diffusion model against closed forms: schedules, chains of Gaussian data, the evidence lower bound."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from shiftgym.agents import diffusion
+from shiftgym.agents.diffusion import Diffusion, cumulative_signal
+from shiftgym.agents.networks import Encoder
+from shiftgym.data import ShiftgymError, UnknownNameError
+from shiftgym.envs.task import Layout
+
+CONTEXT = Layout(lookback=0, columns=1, context=2, previous=0, naive=())
+PARAMETERS: dict[str, Any] = {
+    "steps": 1000,
+    "schedule": "cosine",
+    "sampling_steps": 20,
+    "eta": 0.0,
+    "timesteps": 10,
+}
+MEAN = torch.tensor([0.7, -1.2], dtype=torch.float64)
+COVARIANCE = torch.tensor([[0.5, 0.3], [0.3, 0.4]], dtype=torch.float64)
+
+
+def make(outcomes: int = 2, kind: type[Diffusion] = Diffusion, seed: int = 0, **parameters: Any) -> Any:
+    """A diffusion with random weights over two features."""
+    torch.manual_seed(seed)
+    observations = torch.randn(50, CONTEXT.size)
+    return kind(Encoder(CONTEXT, observations), (16, 12), outcomes, **{**PARAMETERS, **parameters})
+
+
+class GaussianData(Diffusion):
+    """The best denoiser for outcomes from N(MEAN, COVARIANCE): E[noise | y_t], which is linear in y_t."""
+
+    def denoise(self, context: Tensor, noisy: Tensor, step: Tensor) -> Tensor:
+        signal = self.signal[step].to(noisy)
+        eye = torch.eye(2, dtype=noisy.dtype)
+        spread = signal[..., None, None] * COVARIANCE.to(noisy) + (1 - signal)[..., None, None] * eye
+        centred = noisy - signal.sqrt()[..., None] * MEAN.to(noisy)
+        found: Tensor = (1 - signal).sqrt()[..., None] * (torch.linalg.inv(spread) @ centred[..., None])[..., 0]
+        return found
+
+
+def moments(model: Diffusion, count: int = 20_000) -> tuple[Tensor, Tensor]:
+    """Mean and covariance of samples, computed in float64 without gradients."""
+    with torch.no_grad():
+        y = model.double().sample(torch.zeros(1, 2).double(), count, torch.Generator().manual_seed(0))[0]
+    return y.mean(0), y.T.cov()
+
+
+# ---------------------------------------------------------------------------------------------------- the schedules
+@pytest.mark.parametrize("schedule", diffusion.SCHEDULES)
+@pytest.mark.parametrize("steps", [10, 100, 1000])
+def test_the_signal_fades_from_almost_all_to_almost_none(schedule: str, steps: int) -> None:
+    signal = cumulative_signal(schedule, steps)
+    assert signal.shape == (steps,)
+    assert ((signal > 0) & (signal < 1)).all()
+    assert (signal.diff() < 0).all()
+    assert signal[0] > (0.99 if steps >= 100 else 0.7)
+    assert signal[-1] < 1e-4
+
+
+def test_linear_schedule_is_that_of_ho() -> None:
+    """beta from 1e-4 to 0.02 in a thousand steps: products worked out in NumPy, and the known end."""
+    expected = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
+    np.testing.assert_allclose(cumulative_signal("linear", 1000), expected, rtol=1e-12)
+    assert expected[-1] == pytest.approx(4.0358e-5, rel=1e-4)
+
+
+def test_cosine_schedule_is_that_of_nichol_and_dhariwal() -> None:
+    time = np.arange(1001) / 1000
+    left = np.cos((time + 0.008) / 1.008 * np.pi / 2) ** 2
+    np.testing.assert_allclose(cumulative_signal("cosine", 1000)[:990], (left / left[0])[1:991], rtol=1e-9)
+
+
+def test_forward_marginals() -> None:
+    """What the denoiser is shown at step t has mean sqrt(alpha_bar_t) y and variance 1 - alpha_bar_t."""
+    model, shown = make(outcomes=1), []
+    model.denoise = lambda context, noisy, step: (shown.append(noisy), torch.zeros_like(noisy))[1]
+    outcome = torch.full((1, 20_000, 1), 1.7)
+    context, generator = model.context(torch.zeros(1, 2)), torch.Generator().manual_seed(0)
+    for step in (0, 300, 999):
+        steps = torch.full(outcome.shape[:2], step)
+        model._squared_error(context[:, None], outcome, steps, torch.randn(outcome.shape, generator=generator))
+        signal = float(model.signal[step])
+        deviation = math.sqrt(1 - signal)
+        assert float(shown[-1].mean()) == pytest.approx(math.sqrt(signal) * 1.7, abs=5 * deviation / math.sqrt(20_000))
+        assert float(shown[-1].std()) == pytest.approx(deviation, rel=0.03)
+
+
+# ------------------------------------------------------------------------------------------------------- the chains
+@pytest.mark.parametrize("schedule", diffusion.SCHEDULES)
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+@pytest.mark.parametrize(("steps", "sampling_steps"), [(100, 100), (1000, 50), (1000, 20)])
+def test_chains_reproduce_gaussian_data(schedule: str, eta: float, steps: int, sampling_steps: int) -> None:
+    """Full chains and short ones, deterministic (DDIM) and noisy (DDPM), from the best denoiser."""
+    model = make(kind=GaussianData, steps=steps, sampling_steps=sampling_steps, eta=eta, schedule=schedule)
+    mean, covariance = moments(model)
+    torch.testing.assert_close(mean, MEAN, atol=0.04, rtol=0)
+    root = torch.linalg.inv(torch.linalg.cholesky(COVARIANCE))
+    ratio = torch.linalg.eigvalsh(root @ covariance @ root.T).sqrt()  # deviations relative to those of the data
+    assert (ratio - 1).abs().max() < (0.05 if sampling_steps == 20 else 0.035), ratio
+
+
+@pytest.mark.parametrize("schedule", diffusion.SCHEDULES)
+@pytest.mark.parametrize(("steps", "sampling_steps"), [(1000, 1000), (1000, 20), (1000, 1), (100, 99), (20, 3), (1, 1)])
+def test_places_of_a_chain(schedule: str, steps: int, sampling_steps: int) -> None:
+    """Down to the first step without repeating one; a chain of all steps leaves none of those with a signal out."""
+    model = make(steps=steps, sampling_steps=sampling_steps, schedule=schedule, timesteps=1)
+    places = model.places()
+    assert (np.diff(places) < 0).all()
+    assert places[-1] == 0 or sampling_steps == 1
+    start = places[0]
+    assert start + 1 == steps or model.signal[start + 1] < 1e-3
+    assert len(places) == min(sampling_steps, start + 1)
+
+
+def test_a_chain_stays_finite_when_the_denoiser_exaggerates() -> None:
+    """Every outcome that it believes in is limited, and the noise beside it is what is left, so nothing grows."""
+    model = make(sampling_steps=300)
+    model.denoise = lambda context, noisy, step: 1.5 * noisy
+    samples = model.sample(torch.zeros(2, 2), 50, torch.Generator().manual_seed(0))
+    assert torch.isfinite(samples).all()
+    assert samples.abs().max() <= 10
+
+
+def test_a_context_s_samples_do_not_depend_on_its_batch() -> None:
+    """Common random numbers: alone, in a batch, and in another order."""
+    for eta in (0.0, 1.0):
+        model, contexts = make(eta=eta), torch.randn(5, 2)
+        with torch.no_grad():
+            together = model.sample(contexts, 7, torch.Generator().manual_seed(3), common=True)
+            for rows in ([2], [4, 0], [3, 2, 1]):
+                part = model.sample(contexts[rows], 7, torch.Generator().manual_seed(3), common=True)
+                torch.testing.assert_close(part, together[rows], rtol=1e-4, atol=1e-5)
+
+
+def test_seeds_and_noise() -> None:
+    """The same seed gives the same samples; without common noise two equal contexts differ, with it they do not."""
+    model, twins = make(), torch.zeros(2, 2)
+    one, same, other = (model.sample(twins, 5, torch.Generator().manual_seed(seed)).detach() for seed in (0, 0, 1))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+    assert not torch.equal(one[0], one[1])
+    common = model.sample(twins, 5, torch.Generator().manual_seed(0), common=True)
+    torch.testing.assert_close(common[0], common[1])
+
+
+# --------------------------------------------------------------------------------------- the evidence lower bound
+@pytest.mark.parametrize("schedule", diffusion.SCHEDULES)
+def test_weights_of_the_bound(schedule: str) -> None:
+    """KL(q(y_{t-1} | y_t, y_0) || p(y_{t-1} | y_t)) from the two Gaussians themselves (Ho et al., 2020, eq. 5 to 8).
+
+    It is quadratic in the error of the denoiser; with sigma_t^2 = beta_t the factor is the weight.
+    """
+    model = make(schedule=schedule, steps=50, sampling_steps=5)
+    signal = cumulative_signal(schedule, 50).numpy()
+    for t in (1, 7, 30, 48):
+        now, before = signal[t], signal[t - 1]
+        beta = 1 - now / before
+        y0, noise, error = 0.4, -0.9, 0.3
+        yt = math.sqrt(now) * y0 + math.sqrt(1 - now) * noise
+        posterior = math.sqrt(before) * beta / (1 - now) * y0 + math.sqrt(now / before) * (1 - before) / (1 - now) * yt
+        found = noise + error
+        predicted = (yt - beta / math.sqrt(1 - now) * found) / math.sqrt(1 - beta)
+        assert float(model.weight[t]) * error**2 == pytest.approx((posterior - predicted) ** 2 / (2 * beta), rel=1e-4)
+
+
+def skewed(model: Diffusion, seed: int) -> Tensor:
+    """Odds far from uniform that give every timestep a chance."""
+    odds = torch.rand(model.steps, generator=torch.Generator().manual_seed(seed)) ** 3 + 0.05
+    return odds / odds.sum()
+
+
+def full_sum(model: Diffusion, contexts: Tensor, outcomes: Tensor, draws: int) -> Tensor:
+    """Minus the sum over all timesteps of the weighted errors (B, M), averaged over draws of the noise."""
+    context, generator = model.context(contexts), torch.Generator().manual_seed(99)
+    total = torch.zeros_like(outcomes[..., 0])
+    for t in range(model.steps):
+        step = torch.full((draws, *outcomes.shape[:2]), t)
+        noise = torch.randn(draws, *outcomes.shape, generator=generator)
+        total += model._weighted_error(context, outcomes[None].expand_as(noise), step, noise).mean(0)
+    return -total
+
+
+@pytest.mark.parametrize("seed", range(3))
+@torch.no_grad()
+def test_the_importance_sampler_is_unbiased(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mean of many estimates with skewed odds is the full sum, within five standard errors."""
+    model = make(steps=12, sampling_steps=3, timesteps=2, seed=seed).eval()
+    contexts, outcomes = torch.randn(1, 2), torch.randn(1, 3, 2)
+    truth = full_sum(model, contexts, outcomes, 20_000)[0]
+    monkeypatch.setattr(model, "timestep_odds", lambda: skewed(model, seed))
+    many = outcomes.expand(20_000, -1, -1)
+    estimates = model.log_likelihood(contexts.expand(20_000, -1), many, torch.Generator().manual_seed(seed))
+    error = estimates.std(0) / math.sqrt(len(many))
+    assert ((estimates.mean(0) - truth).abs() < 5 * error).all(), (estimates.mean(0), truth, error)
+    assert (error < 0.05 * truth.abs()).all()  # so that a bias would be seen
+
+
+@torch.no_grad()
+def test_odds_learned_from_the_terms_lower_the_variance() -> None:
+    """After some batches the odds follow the terms, and the same number of timesteps tells more; no bias appears."""
+    model = make(steps=30, sampling_steps=3, timesteps=2)
+    contexts, outcomes = torch.zeros(20_000, 2), torch.tensor([0.5, -1.0]).expand(20_000, 1, 2)
+    assert torch.equal(model.timestep_odds(), torch.full((30,), 1 / 30))
+    model.eval()
+    uniform = model.log_likelihood(contexts, outcomes, torch.Generator().manual_seed(0))
+    model.train()
+    for _ in range(3):
+        model.log_likelihood(contexts, outcomes, torch.Generator().manual_seed(1))
+    model.eval()
+    odds = model.timestep_odds()
+    assert float(odds.sum()) == pytest.approx(1.0, abs=1e-5)
+    assert odds.min() >= 0.01 / 30 * 0.999
+    assert odds.max() > 2 / 30
+    learned = model.log_likelihood(contexts, outcomes, torch.Generator().manual_seed(2))
+    assert learned.var() < 0.7 * uniform.var()
+    error = math.sqrt((learned.var() + uniform.var()) / 20_000)
+    assert abs(learned.mean() - uniform.mean()) < 5 * error
+
+
+def gradients(value: Tensor, model: Diffusion) -> list[Tensor]:
+    return list(torch.autograd.grad(value, list(model.parameters()), allow_unused=False))
+
+
+@pytest.mark.parametrize("what", ["likelihood", "chain"])
+def test_recomputing_activations_changes_no_gradient(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make(steps=20, sampling_steps=6, timesteps=4, eta=0.5).double()
+    contexts, outcomes = torch.randn(3, 2).double(), torch.randn(3, 5, 2).double()
+    calls: list[int] = []
+    recompute = diffusion.checkpoint
+
+    def counted(function: Any, *arguments: Any, use_reentrant: bool) -> Any:
+        calls.append(1)
+        return recompute(function, *arguments, use_reentrant=use_reentrant)
+
+    def plain(function: Any, *arguments: Any, use_reentrant: bool) -> Any:
+        return function(*arguments)
+
+    found = []
+    for rows, through in ((1, counted), (10**9, plain)):
+        monkeypatch.setattr(diffusion, "_ROWS", rows)
+        monkeypatch.setattr(diffusion, "checkpoint", through)
+        generator = torch.Generator().manual_seed(0)
+        if what == "likelihood":
+            value = model.log_likelihood(contexts, outcomes, generator).sum()
+        else:
+            value = (model.sample(contexts, 5, generator) ** 3).sum()
+        found.append(gradients(value, model))
+    assert len(calls) == (4 if what == "likelihood" else 6)
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+        assert one.abs().max() > 0
+
+
+@pytest.mark.parametrize("steps", [50, 400])
+def test_a_chain_keeps_little_for_its_backward(steps: int) -> None:
+    """Elements kept per sample and step: a few times the outcome's width, not the layers' widths."""
+    model, kept = make(sampling_steps=steps), []
+
+    def pack(saved: Tensor) -> Tensor:
+        kept.append(saved.numel() if saved.dim() else 0)
+        return saved
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved):
+        model.sample(torch.zeros(1, 2), 64, torch.Generator())
+    assert sum(kept) < steps * 64 * 2 * 4
+
+
+def test_learns_a_known_law() -> None:
+    """Trained on a Gaussian that depends on the context, it draws that Gaussian (bounds of one short training)."""
+    model = make(outcomes=1, steps=100, sampling_steps=20, seed=1)
+    generator = torch.Generator().manual_seed(0)
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for turn in range(300):
+        for group in optimiser.param_groups:
+            group["lr"] = 1e-2 * (1 - turn / 300)
+        contexts = torch.randn(128, 2, generator=generator)
+        outcomes = contexts[:, :1] + 0.5 * torch.randn(128, 1, generator=generator)
+        optimiser.zero_grad()
+        model.fit_loss(contexts, outcomes, generator).backward()
+        optimiser.step()
+    with torch.no_grad():
+        samples = model.sample(torch.tensor([[-1.0, 0.0], [1.0, 0.0]]), 2000, generator)[..., 0]
+    assert samples.mean(1).tolist() == pytest.approx([-1.0, 1.0], abs=0.2)
+    assert samples.std(1).tolist() == pytest.approx([0.5, 0.5], abs=0.15)
+
+
+# ------------------------------------------------------------------------------------------------ what is refused
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"steps": 10, "sampling_steps": 11, "timesteps": 1}, "sampling_steps is 11: give 1 to 10"),
+        ({"sampling_steps": 0}, "sampling_steps is 0"),
+        ({"timesteps": 0}, "timesteps is 0"),
+        ({"steps": 20, "timesteps": 21}, "timesteps is 21: give 1 to 20"),
+        ({"eta": -0.1}, "eta is -0.1: give a number from 0"),
+        ({"eta": 1.5}, "eta is 1.5"),
+    ],
+)
+def test_parameters_out_of_range(parameters: dict[str, Any], message: str) -> None:
+    with pytest.raises(ShiftgymError, match=message):
+        make(**parameters)
+
+
+def test_unknown_schedule() -> None:
+    with pytest.raises(UnknownNameError, match="unknown schedule 'cosin'; did you mean 'cosine'"):
+        make(schedule="cosin")
