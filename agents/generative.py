@@ -199,8 +199,10 @@ def decide_for(problem: DecisionProblem, scenarios: Tensor, state: Tensor | None
 def score_weights(problem: DecisionProblem, scenarios: Tensor, outcomes: Tensor, state: Tensor | None) -> Tensor:
     """Weights (B, M) of the score-function estimator: dF/dtheta = mean_bm w_bm d/dtheta log p(y_bm | x_b).
 
-    F is the mean cost over the batch. What the other samples of a context weigh on average is taken off each weight:
-    that changes no expectation, because the score has mean zero, and takes most of the variance.
+    F is the mean cost over the batch. What the other samples of a context weigh on average is taken off each weight.
+    At a given decision that lowers the variance and changes no expectation, because the score has mean zero. Here the
+    decision is the best for the samples themselves, so their weights sum to zero already, and one share in M of the
+    gradient would be missing: taking off the others' mean puts it back.
     """
     given = scenarios if state is None else problem.given(scenarios, state)
     decisions = problem.solve(given).requires_grad_()

@@ -105,7 +105,7 @@ def test_chains_reproduce_gaussian_data(schedule: str, eta: float, steps: int, s
     torch.testing.assert_close(mean, MEAN, atol=0.04, rtol=0)
     root = torch.linalg.inv(torch.linalg.cholesky(COVARIANCE))
     ratio = torch.linalg.eigvalsh(root @ covariance @ root.T).sqrt()  # deviations relative to those of the data
-    assert (ratio - 1).abs().max() < (0.05 if sampling_steps == 20 else 0.035), ratio
+    assert (ratio - 1).abs().max() < 0.05, ratio
 
 
 @pytest.mark.parametrize("schedule", diffusion.SCHEDULES)
