@@ -73,6 +73,8 @@ class Generative(Trained, ScenarioAgent):
         for field in ("focus_rate", "regulariser", "guard"):
             if getattr(self, field) < 0:
                 raise ShiftgymError(f"{field} is {getattr(self, field)}: give a number that is not negative")
+        if not 0 <= self.averaged < 1:
+            raise ShiftgymError(f"averaged is {self.averaged}: give a decay in [0, 1)")
 
     @abstractmethod
     def _build(self, observations: Tensor) -> Predictor:
@@ -162,16 +164,19 @@ class Generative(Trained, ScenarioAgent):
     def _through_likelihood(self, samples: Samples) -> Tensor:
         """Diffusion-DFL, eq. 10: samples are given; the weights make those likelier that lower the cost."""
         with torch.no_grad():
-            scenarios = self._draw(samples.observations, self.train_samples, self._generator)
-        weights = score_weights(self.problem_, scenarios, samples.outcomes, samples.state)
-        standard = self._standard(scenarios)
+            standard = self.predictor.sample(samples.observations, self.train_samples, self._generator)
+        weights = score_weights(self.problem_, self._in_units(standard), samples.outcomes, samples.state)
+        # of the samples as they were drawn: the limits of the outcome are part of the decision, not of the law
         likelihood = self.predictor.log_likelihood(samples.observations, standard, self._generator)
         return (weights.to(likelihood) * likelihood).mean()
 
     # ------------------------------------------------------------------ deciding
     def _draw(self, observations: Tensor, count: int, generator: torch.Generator, common: bool = False) -> Tensor:
-        """Scenarios (B, count, D) in the outcome's units, not below the smallest outcome that makes sense."""
-        standard = self.predictor.sample(observations, count, generator, common)
+        """Scenarios (B, count, D) from the predicted distribution, in the outcome's units."""
+        return self._in_units(self.predictor.sample(observations, count, generator, common))
+
+    def _in_units(self, standard: Tensor) -> Tensor:
+        """Standardised outcomes in the outcome's units, not below the smallest outcome that makes sense."""
         scenarios = (self.level_ + self.scale_ * standard).double()
         return scenarios.clamp(min=self.problem_.outcome_low)
 
