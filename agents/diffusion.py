@@ -125,8 +125,15 @@ class Diffusion(Predictor):
         return out
 
     def denoise(self, context: Tensor, noisy: Tensor, step: Tensor) -> Tensor:
-        """Noise eps_theta (..., D) found in ``noisy`` (..., D) at steps (...), for contexts (..., width)."""
-        out: Tensor = self.body(silu(self.of_noisy(noisy) + context + self.of_step(_embed(step, self.steps).to(noisy))))
+        """Noise eps_theta (..., D) found in ``noisy`` (..., D) at steps (...), for contexts (..., width).
+
+        The network itself says v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) y_0 (Salimans and Ho, 2022, Appendix D).
+        Where next to no signal is left, noise is all there is to see, and a clean outcome that follows from eps alone
+        would be its error many times over; that which follows from v is not, and short chains need it to be right.
+        """
+        signal = self.signal[step][..., None]
+        velocity = self.body(silu(self.of_noisy(noisy) + context + self.of_step(_embed(step, self.steps).to(noisy))))
+        out: Tensor = (1 - signal).sqrt() * noisy + signal.sqrt() * velocity
         return out
 
     # ------------------------------------------------------------------ sampling
@@ -242,15 +249,16 @@ class Diffusion(Predictor):
         self.visits.add_(count)
 
     def fit_loss(self, observations: Tensor, outcomes: Tensor, generator: torch.Generator) -> Tensor:
-        """The simple loss of Ho et al. (2020, eq. 14): the denoiser's squared error, at several timesteps per outcome.
+        """Squared error of v, at several timesteps per outcome: the simple loss over alpha_bar.
 
-        Those share the features of a context, so they cost less than as many decision points.
+        The simple loss (Ho et al., 2020, eq. 14) says next to nothing about the steps where all is noise. The timesteps
+        of an outcome share the features of its context, so they cost less than as many decision points.
         """
         several = outcomes[:, None].expand(-1, _DRAWS, -1)
         step = torch.randint(self.steps, several.shape[:2], generator=generator).to(outcomes.device)
         drawn = noise(several.shape, False, outcomes, generator)
         error = self._squared_error(self.context(observations)[:, None], several, step, drawn)
-        return error.mean() / self.outcomes
+        return (error / self.signal[step]).mean() / self.outcomes
 
 
 def _elbo_weights(signal: Tensor) -> Tensor:

@@ -9,14 +9,14 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor
 
-from ..data.errors import ShiftgymError
+from ..data.errors import ShiftgymError, UnknownNameError
 from ..envs.task import Floats, Observations
 from ..solvers import DecisionProblem
 from .base import ScenarioAgent, check_samples
 from .diffusion import Diffusion
 from .learner import level_and_spread, mean_cost, scenario_loss
 from .networks import make_encoder
-from .predictors import Gaussian, Predictor
+from .predictors import Centred, Gaussian, Predictor
 from .threads import single_thread
 from .trained import Objective, Samples, Trained
 
@@ -235,6 +235,9 @@ class DiffusionForecaster(Generative):
 
     Parameters
     ----------
+    around : {"forecast", "mean"}
+        What outcomes are modelled around: a Gaussian forecast trained along with it, so that the diffusion has the
+        shape to learn, or, as published, the mean and spread of the training outcomes.
     steps : int
         T, steps of the diffusion.
     schedule : {"cosine", "linear"}
@@ -247,25 +250,34 @@ class DiffusionForecaster(Generative):
         k, timesteps at which the score estimator looks at the likelihood of a sample.
     """
 
-    epochs: int = 300
+    around: str = "forecast"
     steps: int = 1000
     schedule: str = "cosine"
     sampling_steps: int = 20
     eta: float = 0.0
     timesteps: int = 10
 
-    def _build(self, observations: Tensor) -> Diffusion:
-        encoder = make_encoder(self.network, self.layout_, observations)
-        return Diffusion(
-            encoder,
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.around not in ("forecast", "mean"):
+            raise UnknownNameError("around", self.around, ("forecast", "mean"))
+
+    def _build(self, observations: Tensor) -> Predictor:
+        outcomes = self.problem_.outcome_dim
+        diffusion = Diffusion(
+            make_encoder(self.network, self.layout_, observations),
             self.hidden,
-            self.problem_.outcome_dim,
+            outcomes,
             steps=self.steps,
             schedule=self.schedule,
             sampling_steps=self.sampling_steps,
             eta=self.eta,
             timesteps=self.timesteps,
         )
+        if self.around == "mean":
+            return diffusion
+        forecast = Gaussian(make_encoder(self.network, self.layout_, observations), self.hidden, outcomes)
+        return Centred(forecast, diffusion)
 
 
 @dataclass(kw_only=True, eq=False)

@@ -83,3 +83,34 @@ class Gaussian(Predictor):
     def fit_loss(self, observations: Tensor, outcomes: Tensor, generator: torch.Generator) -> Tensor:
         """Negative log likelihood per outcome."""
         return -self.log_likelihood(observations, outcomes[:, None], generator).mean() / outcomes.shape[1]
+
+
+class Centred(Predictor):
+    """A distribution around a Gaussian forecast: y = mu(x) + sigma(x) u, where u | x is what ``inner`` models.
+
+    The forecast says where and how wide, so that the inner model has only the shape to learn, on one scale in every
+    context (as Han, Zheng and Zhou, 2022, do with the mean).
+    """
+
+    def __init__(self, forecast: Gaussian, inner: Predictor) -> None:
+        super().__init__()
+        self.forecast, self.inner = forecast, inner
+
+    def sample(self, observations: Tensor, count: int, generator: torch.Generator, common: bool = False) -> Tensor:
+        """The inner model's samples, scaled and moved."""
+        mean, log_sigma = self.forecast.parameters_of(observations)
+        shape = self.inner.sample(observations, count, generator, common)
+        return mean[:, None] + log_sigma.exp()[:, None] * shape
+
+    def log_likelihood(self, observations: Tensor, outcomes: Tensor, generator: torch.Generator) -> Tensor:
+        """That of u, and how much the forecast stretches it."""
+        mean, log_sigma = self.forecast.parameters_of(observations)
+        shape = (outcomes - mean[:, None]) * torch.exp(-log_sigma)[:, None]
+        return self.inner.log_likelihood(observations, shape, generator) - log_sigma.sum(-1, keepdim=True)
+
+    def fit_loss(self, observations: Tensor, outcomes: Tensor, generator: torch.Generator) -> Tensor:
+        """Both losses; the inner one takes the forecast as it is."""
+        mean, log_sigma = self.forecast.parameters_of(observations)
+        shape = ((outcomes - mean) * torch.exp(-log_sigma)).detach()
+        own = self.forecast.fit_loss(observations, outcomes, generator)
+        return own + self.inner.fit_loss(observations, shape, generator)
