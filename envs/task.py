@@ -287,16 +287,23 @@ class Task(ABC):
     def dataset(self) -> tuple[Observations, Floats]:
         """Every decision point as a sample: observations (K, size) and outcomes (K, D).
 
-        The state, where it is part of the observation, is what the perfect decision of the step before hands on.
+        The state, where it is part of the observation, is what the step before hands on after a decision between the
+        perfect one and the best constant one for the reference: a perfect one alone would leave no stock, ever.
         """
         points = np.arange(len(self))
-        previous = None
-        if self.layout.previous:
-            outcomes = self.points.outcomes
-            after = self.problem.carry(outcomes, self.problem.perfect(outcomes))
-            stride = self.points.stride  # points overlap: the one before would show what is decided here
-            previous = np.concatenate((np.full_like(after[:stride], np.nan), after[:-stride]))
-        return self.observe(points, previous), np.array(self.points.outcomes)
+        return self.observe(points, self._plausible_states()), np.array(self.points.outcomes)
+
+    def _plausible_states(self) -> Floats | None:
+        """States (K, S) in which decision points may be met, the same every time; None for a problem without."""
+        if not self.layout.previous:
+            return None
+        outcomes, stride = self.points.outcomes, self.points.stride
+        perfect = self.problem.perfect(outcomes)
+        constant = self.problem.solve(self._points(self.reference).outcomes[None])
+        share = np.random.default_rng(0).random((len(outcomes), 1))
+        after = self.problem.carry(outcomes, perfect + share * (constant - perfect))
+        # points overlap: the one before would show what is decided here
+        return np.concatenate((np.full_like(after[:stride], np.nan), after[:-stride]))
 
     def find_point(self, start: Any) -> int:
         """Index of a decision point given as index (int) or time (ISO text or datetime64).

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from shiftgym.agents import Agent, list_agents, load_agent, make_agent
-from tests.worlds import BUDGETS, make, make_vec
+from tests.worlds import BUDGETS, demand, make, make_vec
 
 NAMES = list_agents()
 TASKS: list[tuple[str, dict[str, Any]]] = [
@@ -68,6 +68,25 @@ def test_decision_focused_training_lowers_the_cost_it_trains_on(name: str, keywo
         observations, outcomes = task.dataset()
         costs[agent_name] = task.problem.cost(outcomes, task.problem.project(agent.act(observations))).mean()
     assert costs["dfl"] < 0.95 * costs["two-stage"]
+
+
+def test_training_shows_stock() -> None:
+    task = make("Inventory", carry=True).unwrapped.task
+    stock = task.layout.state(task.dataset()[0])
+    assert (stock > 1).mean() > 0.2
+    assert (stock == 0).mean() > 0.2
+
+
+def test_a_bandit_learns_to_use_its_stock() -> None:
+    """Its policy is a network of the stock: with plenty it orders next to nothing, with none it orders."""
+    env = make("Inventory", carry=True, trace=demand(steps=2000))
+    agent = make_agent("bandit", epochs=20, hidden=(32,), learning_rate=5e-3).fit(env)
+    observation, _ = env.reset(seed=0)
+    orders = []
+    for stock in (0.0, 8.0):
+        observation[-1] = stock
+        orders.append(agent.act(observation[None]).item())
+    assert orders[0] > orders[1] + 3
 
 
 @pytest.mark.parametrize("agent_name", ["saa", "residual-saa", "two-stage", "dfl"])
