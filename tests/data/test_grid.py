@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from shiftgym.data import TraceError, fetch_trace, load_trace
+from shiftgym.data import TraceError, load_trace
 from shiftgym.data.catalogue import catalogue, entry
 from shiftgym.data.grid import read_grid
 from shiftgym.data.trace import Trace
@@ -195,18 +194,6 @@ def test_the_forecast_of_california_is_one() -> None:
     assert ratio.min() >= 0.65
     assert ratio.max() <= 1.2
     assert np.corrcoef(trace.outcome[:, 0], trace.context[:, 0])[0, 1] > 0.97
-
-
-@pytest.mark.real("pjm-duq")
-def test_loads_are_read_in_a_moment() -> None:
-    info = entry("pjm-duq")
-    paths = fetch_trace("pjm-duq")
-    seconds = []
-    for _ in range(3):
-        began = time.perf_counter()
-        read_grid(paths, info)
-        seconds.append(time.perf_counter() - began)
-    assert min(seconds) < 0.3
 
 
 @pytest.mark.real(*GRIDS)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -50,10 +49,8 @@ def statistics(outcome: Floats) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("name", SYNTHETIC_NAMES)
-def test_a_stand_in_is_fast_repeatable_and_marked(name):
-    began = time.perf_counter()
+def test_a_stand_in_is_repeatable_and_marked(name):
     trace = synthetic_trace(name)
-    assert time.perf_counter() - began < (2.0 if name in (*RELEASES, *GRIDS, *MARKETS) else 0.5)
     again, other = synthetic_trace(name), synthetic_trace(name, seed=1)
     assert np.array_equal(trace.outcome, again.outcome)
     assert not np.array_equal(trace.outcome[: len(other)], other.outcome[: len(trace)])

@@ -52,8 +52,8 @@ def test_the_scenario_without_temperature_decides_the_same_days(published):
 
 
 # Our trial without any decision-focused training. How far a draw of few residuals is from the next one was measured
-# over 40 seeds (24 at M = 200, 8 at M = 1000): the standard deviations are 4.5, 2.7, 1.2, 0.5 and 0.2. A mean over eight
-# seeds has to be within one.
+# over 40 seeds (24 at M = 200, 8 at M = 1000): the standard deviations are 4.5, 2.7, 1.2, 0.5 and 0.2. A mean over
+# eight seeds has to be within one.
 @pytest.mark.real("pjm-duq")
 @pytest.mark.parametrize(
     ("samples", "seeds", "trial", "tolerance"),
