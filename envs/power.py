@@ -60,7 +60,7 @@ class PowerSchedulingTask(RowTask):
         shift_seed: int = 0,
         reference: str | Trace | None = None,
         lookback: int = 7,
-        episode_steps: int | None = 7,
+        episode_steps: int | None = 28,
         context: Sequence[str] = (),
         capacity: float | None = None,
         **problem: float,

@@ -5,6 +5,7 @@ The single and the vector environment step through the same :class:`Task`, so wh
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from abc import ABC, abstractmethod
@@ -62,6 +63,11 @@ def check_constants(task: type, problem: type, given: Mapping[str, Any], own: tu
         if name not in constants:
             known = {*inspect.signature(task).parameters, *constants} - {"problem"}
             raise UnknownNameError("keyword of the environment", name, known)
+
+
+@functools.cache
+def _zeros(size: int) -> Floats:
+    return np.zeros(size)
 
 
 def _loaded(name: str, trace: Any) -> Trace:
@@ -263,9 +269,7 @@ class Task(ABC):
         if self._known is None:
             known = self._look(np.array([point]))[0] if isinstance(point, int) else self._look(point)
         else:
-            known = self._known[point]
-            if isinstance(point, int) and not self.layout.previous:
-                return known.copy()  # an index array has copied already
+            known = self._known.take(point, axis=0)  # a copy, of one row or of many
         if not self.layout.previous:
             return known
         assert previous is not None
@@ -356,7 +360,8 @@ class Task(ABC):
         decision = np.array(action, dtype=np.float64)
         if decision.shape != shape:
             raise ActionError(f"action has shape {decision.shape}, expected {shape}: {action!r}")
-        if not math.isfinite(decision.item() if decision.size == 1 else decision.sum()):
+        flat = decision.reshape(-1)
+        if not math.isfinite(flat.item() if flat.size == 1 else flat.dot(_zeros(flat.size))):  # 0 inf and 0 nan are nan
             raise ActionError(
                 f"action is not finite: {action!r}; give numbers, the environment clips them to the bounds"
             )

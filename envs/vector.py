@@ -173,7 +173,7 @@ class ReplayVectorEnv(VectorEnv[Observations, Any, Any]):
             cost = np.where(waking, 0.0, cost)
             blank = self._blank_info(waking)
             info = {key: np.where(waking, blank[key], values) for key, values in info.items()}
-            self._previous[waking] = np.nan
+            self._previous = np.where(waking[:, None], np.nan, self._previous)
             self._point += self.task.points.stride * ~waking
         else:
             self._point = self._point + self.task.points.stride
@@ -209,7 +209,7 @@ class ReplayVectorEnv(VectorEnv[Observations, Any, Any]):
         task, points, point = self.task, self.task.points, self._point
         problem = task.problem
         decision = problem.project(requested)
-        outcome = points.outcomes[point]
+        outcome = points.outcomes.take(point, axis=0)
         cost = problem.cost(outcome, decision, self._previous)
         if problem.stateful:
             oracle = problem.perfect(outcome, self._previous)
@@ -230,7 +230,7 @@ class ReplayVectorEnv(VectorEnv[Observations, Any, Any]):
         self.last_outcome, self.last_decision = outcome, decision
         self._last_point, self._last_oracle = point, oracle
         if self._remembers:
-            self._previous = np.array(problem.carry(outcome, decision, self._previous))
+            self._previous = problem.carry(outcome, decision, self._previous)
         return info, cost
 
     def _restart_now(self, final: Observations, info: dict[str, Any]) -> tuple[Observations, dict[str, Any]]:

@@ -19,6 +19,7 @@ from .arrays import (
     nothing,
     on_torch,
     smallest,
+    total,
     warn_unsolved,
 )
 from .base import Adjoint, DecisionProblem, ProblemError
@@ -163,10 +164,11 @@ class Portfolio(DecisionProblem):
 
         Portfolios that miss it by no more than the tolerance, in their sum or an entry, come back as they are.
         """
-        xp = namespace(decisions)
-        fits = (abs(decisions.sum(-1) - 1) <= self.tolerance) & (smallest(decisions) >= -self.tolerance)
-        if every(fits):
+        balanced = abs(total(decisions) - 1) <= self.tolerance
+        if 0 in decisions.shape or (every(balanced) and smallest(decisions.reshape(-1)) >= -self.tolerance):
             return decisions
+        xp = namespace(decisions)
+        fits = balanced & (smallest(decisions) >= -self.tolerance)
         # how far below the largest entry; no entry more than one below it survives
         below = largest(decisions)[..., None] - decisions
         below = xp.minimum(below, constant(1.0, below))
@@ -182,7 +184,7 @@ class Portfolio(DecisionProblem):
             return dict.fromkeys(self.hard_families, nothing(decisions))
         short, over = -smallest(decisions), largest(decisions) - 1
         outside = namespace(over).maximum(short, over)
-        budget = abs(decisions.sum(-1) - 1)
+        budget = abs(total(decisions) - 1)
         return {"budget": beyond(budget, self.tolerance), "bounds": beyond(outside, self.tolerance)}
 
     def shortfall(self, outcomes: Array, decisions: Array) -> dict[str, Array]:
@@ -225,7 +227,11 @@ class Portfolio(DecisionProblem):
 
 def _traded(decisions: Array, previous: Array) -> Array:
     """Sum (...) of the absolute changes, 0 where there is no previous portfolio."""
-    traded = abs(decisions - previous).sum(-1)
+    change = decisions - previous
+    # in place where no gradient needs the change itself: a batch of them is larger than a fast cache
+    traded = total(np.abs(change, out=change) if isinstance(change, np.ndarray) else abs(change))
+    if isinstance(traded, float):  # a single portfolio
+        return 0.0 if math.isnan(traded) else traded
     xp = namespace(traded)
     return xp.where(xp.isnan(traded), constant(0.0, traded), traded)
 
