@@ -75,6 +75,7 @@ class ReplayEnv(gymnasium.Env[Observations, Any]):
         self._scalar = problem.outcome_dim == problem.decision_dim == 1
         self._shape = (problem.decision_dim,)
         self._families = [(f"violation_{family}", family) for family in problem.families]
+        self._kept = dict.fromkeys(problem.families, 0.0)
         self._point = self._stop = self._steps = 0
         self._over = True
         self._trail = Trail(self.task.title, self.task.axes)
@@ -140,7 +141,10 @@ class ReplayEnv(gymnasium.Env[Observations, Any]):
             oracle_cost = float(problem.cost(outcome, oracle, previous))
         else:
             oracle, oracle_cost = task.oracle_decisions[point], task.oracle_costs.item(point)
-        magnitudes = problem.excess(requested, decision) | problem.shortfall(outcome, decision)
+        if decision is requested and not problem.soft_families:
+            magnitudes = self._kept
+        else:
+            magnitudes = problem.excess(requested, decision) | problem.shortfall(outcome, decision)
         info = {"cost": cost, "oracle_cost": oracle_cost, "regret": cost - oracle_cost, "violation": 0.0}
         for key, family in self._families:
             info[key] = magnitude = float(magnitudes[family])

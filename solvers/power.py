@@ -112,7 +112,7 @@ class PowerScheduling(DecisionProblem):
         """Sum over the hours; shape (...)."""
         surplus = decisions - outcomes
         mean, half = self._prices
-        return inner(surplus * 0.5 + mean, surplus) + half * total(abs(surplus))
+        return 0.5 * inner(surplus, surplus) + mean * total(surplus) + half * total(abs(surplus))
 
     def perfect(self, outcomes: Array, previous: Array | None = None) -> Array:
         """The cheapest feasible generation for a known load, which is the load itself where it is feasible."""
