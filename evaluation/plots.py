@@ -147,6 +147,8 @@ def _legend(figure: Figure, looks: dict[str, Look], names: Sequence[str], lines:
     longest = max(len(str(handle.get_label())) for handle in handles)
     fit = int(figure.get_figwidth() / (0.5 + 0.07 * longest))  # inches: the marker, a letter
     columns = max(1, min(len(handles), 5, fit))
+    beyond = math.ceil(len(handles) / columns) - 2  # two lines are allowed for; the panels must not pay for more
+    figure.set_figheight(figure.get_figheight() + 0.18 * max(0, beyond))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, handletextpad=0.4)
 
 
