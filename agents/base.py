@@ -165,9 +165,8 @@ class ScenarioAgent(Agent):
 
     def _act(self, observations: Observations) -> Floats:
         scenarios, state = self.scenarios(observations), self.layout_.state(observations)
-        if state is not None:
-            scenarios = self.problem_.given(scenarios, state.astype(np.float64))
-        decisions: Floats = self.problem_.solve(scenarios)
+        given = self.problem_.given(scenarios, None if state is None else state.astype(np.float64))
+        decisions: Floats = self.problem_.solve(given)
         return decisions
 
 

@@ -14,7 +14,7 @@ from ..envs.task import Floats, Observations
 from ..solvers import DecisionProblem
 from .base import ScenarioAgent, check_samples
 from .diffusion import Diffusion
-from .learner import level_and_spread, mean_cost, scenario_loss
+from .learner import level_and_spread, scenario_loss
 from .networks import make_encoder
 from .predictors import Centred, Gaussian, Predictor
 from .threads import single_thread
@@ -106,15 +106,15 @@ class Generative(Trained, ScenarioAgent):
             return
         judged = held if len(held) else train
         with torch.no_grad():
-            self._cost_scale = float(self._held_cost(judged).abs()) or 1.0
+            cost = float(self._held_cost(judged))
             before = float(self._repeatable(self._likelihood_loss, judged))
+        self._cost_scale = abs(cost) or 1.0
         limit = before + self.guard * abs(before)
 
         def judge(samples: Samples) -> Tensor:
             worse = self._repeatable(self._likelihood_loss, samples) > limit
             return torch.where(worse, torch.inf, self._held_cost(samples))
 
-        start = judge(judged)
         self.focus_history_ = self._descend(
             self._focused_loss,
             judge,
@@ -123,7 +123,7 @@ class Generative(Trained, ScenarioAgent):
             epochs=self.focus_epochs,
             learning_rate=self.focus_rate,
             progress=progress,
-            best=float(start) if len(held) else None,
+            best=cost if len(held) else None,
             averaged=self.averaged,
         )
 
@@ -145,8 +145,7 @@ class Generative(Trained, ScenarioAgent):
     def _held_cost(self, samples: Samples) -> Tensor:
         """Mean cost of the decisions that the agent takes on held-out data."""
         scenarios = self._draw(samples.observations, self.samples, torch.Generator().manual_seed(self.seed), True)
-        decisions = decide_for(self.problem_, scenarios, samples.state)
-        return mean_cost(self.problem_, decisions, samples.outcomes, samples.state)
+        return scenario_loss(self.problem_, scenarios, samples.outcomes, samples.state)
 
     def _focused_loss(self, samples: Samples) -> Tensor:
         """The second stage's objective; its gradient in the weights is that of the cost, its value means nothing."""
@@ -194,13 +193,6 @@ class Generative(Trained, ScenarioAgent):
         return drawn
 
 
-def decide_for(problem: DecisionProblem, scenarios: Tensor, state: Tensor | None) -> Tensor:
-    """Scenario decisions (B, d) from a state, without gradients."""
-    given = scenarios if state is None else problem.given(scenarios, state)
-    decisions: Tensor = problem.solve(given)
-    return decisions
-
-
 def score_weights(problem: DecisionProblem, scenarios: Tensor, outcomes: Tensor, state: Tensor | None) -> Tensor:
     """Weights (B, M) of the score-function estimator: dF/dtheta = mean_bm w_bm d/dtheta log p(y_bm | x_b).
 
@@ -209,7 +201,7 @@ def score_weights(problem: DecisionProblem, scenarios: Tensor, outcomes: Tensor,
     decision is the best for the samples themselves, so their weights sum to zero already, and one share in M of the
     gradient would be missing: taking off the others' mean puts it back.
     """
-    given = scenarios if state is None else problem.given(scenarios, state)
+    given = problem.given(scenarios, state)
     decisions = problem.solve(given).requires_grad_()
     with torch.enable_grad():
         (cotangent,) = torch.autograd.grad(problem.cost(outcomes, decisions, state).sum(), decisions)

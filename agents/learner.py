@@ -107,9 +107,7 @@ def level_and_spread(outcomes: Floats) -> tuple[Floats, Floats]:
 
 def scenario_loss(problem: DecisionProblem, scenarios: Tensor, outcomes: Tensor, state: Tensor | None) -> Tensor:
     """Mean cost of the decisions that scenarios (B, M, D) lead to, differentiable in the scenarios."""
-    if state is not None:
-        scenarios = problem.given(scenarios, state)
-    return mean_cost(problem, decide(problem, scenarios), outcomes, state)
+    return mean_cost(problem, decide(problem, problem.given(scenarios, state)), outcomes, state)
 
 
 def mean_cost(problem: DecisionProblem, decisions: Tensor, outcomes: Tensor, state: Tensor | None) -> Tensor:

@@ -6,7 +6,6 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +19,8 @@ from .base import Agent, State
 from .threads import single_thread
 
 
-class Samples(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Samples:
     """Decision points: observations (K, size), outcomes (K, D) and, where the problem is stateful, states (K, S)."""
 
     observations: Tensor

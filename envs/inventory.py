@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..data.errors import TraceError
 from ..data.trace import Trace
 from ..solvers.inventory import Inventory
 from .replay import ReplayEnv
@@ -49,9 +48,7 @@ class InventoryTask(RowTask):
 
     def _define(self) -> tuple[Inventory, Layout]:
         self._check_comparable()
-        for trace in (self.source, self.reference):
-            if trace.outcome.shape[1] != 1 or trace.outcome_low < 0:
-                raise TraceError(f"trace {trace.name!r} is no demand: it needs one outcome that is never negative")
+        self._check_amount("demand")
         self._names = self.reference.context_names
         problem = Inventory(**self._constants)
         return problem, Layout(self.lookback, 1, len(self._names), int(problem.stateful), self._last_row(1))

@@ -80,9 +80,7 @@ class PowerSchedulingTask(RowTask):
                 "one length, such as 1h"
             )
         self._hours = round(DAY / slot)
-        for trace in (self.source, self.reference):
-            if trace.outcome.shape[1] != 1 or trace.outcome_low < 0:
-                raise TraceError(f"trace {trace.name!r} is no load: it needs one outcome that is never negative")
+        self._check_amount("load")
         if self.capacity is None:
             self.capacity = MARGIN * float(self.reference.outcome.max())
         if self.capacity <= 0:

@@ -73,9 +73,7 @@ class ProvisioningTask(Task):
         super().__init__(trace, shift, shift_seed, reference, lookback)
 
     def _define(self) -> tuple[Provisioning, Layout]:
-        for trace in (self.source, self.reference):
-            if trace.outcome.shape[1] != 1 or trace.outcome_low < 0:
-                raise TraceError(f"trace {trace.name!r} is no workload: it needs one outcome that is never negative")
+        self._check_amount("workload")
         self._check_comparable(self._units == "same", ", or say units='any' if they are close enough")
         if self.capacity is None:
             self.capacity = float(self.reference.outcome.max())

@@ -218,6 +218,12 @@ class Task(ABC):
                 f"one unit{way_out}"
             )
 
+    def _check_amount(self, what: str) -> None:
+        """Raise unless trace and reference have one outcome that is never negative."""
+        for trace in (self.source, self.reference):
+            if trace.outcome.shape[1] != 1 or trace.outcome_low < 0:
+                raise TraceError(f"trace {trace.name!r} is no {what}: it needs one outcome that is never negative")
+
     def _context_of(self, trace: Trace, names: tuple[str, ...]) -> Floats:
         """Context columns (T, C) of a trace by name, which an agent fitted on the reference expects."""
         for name in names:

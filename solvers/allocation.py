@@ -89,10 +89,6 @@ class ProductAllocation(DecisionProblem):
             return {"bounds": nothing(decisions)}
         return {"bounds": largest(beyond(abs(decisions - feasible), self.tolerance))}
 
-    def shortfall(self, outcomes: Array, decisions: Array) -> dict[str, Array]:
-        """No outcome breaks a constraint."""
-        return {}
-
     # ------------------------------------------------------------------ the scenario problem
     def solve(self, scenarios: Array, weights: Array | None = None) -> Array:
         """Exact minimisers (B, d), computed in float64; NaN, with a warning, in rows that do not converge.

@@ -9,11 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.errors import ShiftgymError
-from .arrays import Array, namespace
+from .arrays import Array, kind, namespace
 
 
 class ProblemError(ShiftgymError):
     """A decision problem, or scenarios for it, that cannot be solved as given."""
+
+
+def check_not_negative(**values: float) -> None:
+    """Raise :class:`ProblemError` for a parameter, by its name, that is negative or not finite."""
+    for name, value in values.items():
+        if not (np.isfinite(value) and value >= 0):
+            raise ProblemError(f"{name} is {value}: give a number that is not negative")
 
 
 class Adjoint(NamedTuple):
@@ -103,8 +110,8 @@ class DecisionProblem(ABC):
         """State (..., S) that a step hands on to the next: its decision, unless a problem says otherwise."""
         return decisions
 
-    def given(self, scenarios: Array, previous: Array) -> Array:
-        """Scenarios (B, M, D) as they are for who holds the state ``previous`` (B, S); as given by default.
+    def given(self, scenarios: Array, previous: Array | None = None) -> Array:
+        """Scenarios (B, M, D) as they are for who holds the state ``previous`` (B, S), if any; as given by default.
 
         ``solve(given(scenarios, previous))`` decides for that state, where a problem can be brought to that form.
         """
@@ -147,9 +154,11 @@ class DecisionProblem(ABC):
         ``feasible`` is its projection, which the caller has at hand; where that is the same object, nothing is broken.
         """
 
-    @abstractmethod
     def shortfall(self, outcomes: Array, decisions: Array) -> dict[str, Array]:
         """Magnitude (...) by which an executed decision breaks each soft family under the outcome."""
+        if self.soft_families:
+            raise NotImplementedError(f"{type(self).__name__} has soft families {self.soft_families} but no shortfall")
+        return {}
 
     @abstractmethod
     def parameters(self) -> dict[str, Any]:
@@ -192,5 +201,4 @@ class DecisionProblem(ABC):
         if isinstance(like, np.ndarray):
             return self.low, self.high
         xp = namespace(like)
-        kind = {"dtype": like.dtype, "device": like.device}
-        return xp.asarray(self.low, **kind), xp.asarray(self.high, **kind)
+        return xp.asarray(self.low, **kind(like)), xp.asarray(self.high, **kind(like))

@@ -317,10 +317,6 @@ class ConvexProblem(DecisionProblem):
         )
         return {"constraints": beyond(distance, self.tolerance)}
 
-    def shortfall(self, outcomes: Array, decisions: Array) -> dict[str, Array]:
-        """No constraint depends on the outcome."""
-        return {}
-
     # ------------------------------------------------------------------ small things
     def _check(self, scenarios: Array, weights: Array | None) -> None:
         self.check_scenarios(scenarios, weights)

@@ -22,7 +22,7 @@ from .arrays import (
     on_numpy,
     total,
 )
-from .base import Adjoint, DecisionProblem, ProblemError
+from .base import Adjoint, DecisionProblem, ProblemError, check_not_negative
 
 #: Elements of the largest temporary array in the solver (8 bytes each): bounds its memory to some 300 MB.
 _CHUNK = 2**21
@@ -108,9 +108,7 @@ class Inventory(DecisionProblem):
             "holding_growth": holding_growth,
             "capacity": capacity,
         }
-        for name, value in prices.items():
-            if not (np.isfinite(value) and value >= 0):
-                raise ProblemError(f"{name} is {value}: give a number that is not negative")
+        check_not_negative(**prices)
         if capacity == 0:
             raise ProblemError("capacity is 0: give a positive number")
         if not isinstance(carry, bool):
@@ -183,10 +181,6 @@ class Inventory(DecisionProblem):
         if feasible is decisions:
             return {"bounds": nothing(decisions)}
         return {"bounds": largest(beyond(abs(decisions - feasible), self.tolerance))}
-
-    def shortfall(self, outcomes: Array, decisions: Array) -> dict[str, Array]:
-        """No outcome breaks a constraint: what is missing has its price."""
-        return {}
 
     # ------------------------------------------------------------------ the scenario problem
     def solve(self, scenarios: Array, weights: Array | None = None) -> Array:

@@ -22,7 +22,7 @@ from .arrays import (
     total,
     warn_unsolved,
 )
-from .base import Adjoint, DecisionProblem, ProblemError
+from .base import Adjoint, DecisionProblem, ProblemError, check_not_negative
 
 
 class Portfolio(DecisionProblem):
@@ -75,8 +75,7 @@ class Portfolio(DecisionProblem):
             raise ProblemError(f"assets is {assets}: give a whole number of at least 2, or there is nothing to decide")
         if not (np.isfinite(risk_aversion) and risk_aversion > 0):
             raise ProblemError(f"risk_aversion is {risk_aversion}: give a positive number")
-        if not (np.isfinite(transaction_cost) and transaction_cost >= 0):
-            raise ProblemError(f"transaction_cost is {transaction_cost}: give a number that is not negative")
+        check_not_negative(transaction_cost=transaction_cost)
         self.outcome_dim = self.decision_dim = int(assets)
         self.low, self.high = np.zeros(assets), np.ones(assets)
         self.risk_aversion, self.transaction_cost = float(risk_aversion), float(transaction_cost)
@@ -186,10 +185,6 @@ class Portfolio(DecisionProblem):
         outside = namespace(over).maximum(short, over)
         budget = abs(total(decisions) - 1)
         return {"budget": beyond(budget, self.tolerance), "bounds": beyond(outside, self.tolerance)}
-
-    def shortfall(self, outcomes: Array, decisions: Array) -> dict[str, Array]:
-        """No outcome breaks a constraint."""
-        return {}
 
     # ------------------------------------------------------------------ the scenario problem
     def solve(self, scenarios: Array, weights: Array | None = None) -> Array:

@@ -24,7 +24,7 @@ from .arrays import (
     smallest,
     total,
 )
-from .base import Adjoint, DecisionProblem, ProblemError
+from .base import Adjoint, DecisionProblem, ProblemError, check_not_negative
 from .ramp_projection import nearest
 from .ramps import minimise
 
@@ -86,9 +86,7 @@ class PowerScheduling(DecisionProblem):
     ) -> None:
         if hours != int(hours) or hours < 2:
             raise ProblemError(f"hours is {hours}: give a whole number of at least 2")
-        for name, value in {"shortage": shortage, "excess": excess, "ramp": ramp}.items():
-            if not (np.isfinite(value) and value >= 0):
-                raise ProblemError(f"{name} is {value}: give a number that is not negative")
+        check_not_negative(shortage=shortage, excess=excess, ramp=ramp)
         if not low < high:
             raise ProblemError(f"low, high are {low}, {high}: give low < high")
         self._parameters = {"hours": int(hours), "shortage": shortage, "excess": excess, "ramp": ramp}
@@ -189,10 +187,6 @@ class PowerScheduling(DecisionProblem):
         if sides:
             magnitudes["bounds"] = sides[0] if len(sides) == 1 else namespace(sides[0]).maximum(*sides)
         return magnitudes
-
-    def shortfall(self, outcomes: Array, decisions: Array) -> dict[str, Array]:
-        """No outcome breaks a constraint: what is missing has its price."""
-        return {}
 
     # ------------------------------------------------------------------ the scenario problem
     def solve(self, scenarios: Array, weights: Array | None = None) -> Array:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import Array, beyond, constant, density, in_chunks, kind, largest, namespace, on_numpy, pick_rows, total
-from .base import Adjoint, DecisionProblem, ProblemError
+from .base import Adjoint, DecisionProblem, ProblemError, check_not_negative
 
 #: Elements of the largest temporary array in the solver (8 bytes each): bounds its memory to some 100 MB.
 _CHUNK = 2**21
@@ -91,9 +91,7 @@ class Provisioning(DecisionProblem):
         for name, value in positive.items():
             if not (np.isfinite(value) and value > 0):
                 raise ProblemError(f"{name} is {value}: give a positive number")
-        for name, value in {"service_ratio": service_ratio, "switching_cost": switching_cost}.items():
-            if not (np.isfinite(value) and value >= 0):
-                raise ProblemError(f"{name} is {value}: give a number that is not negative")
+        check_not_negative(service_ratio=service_ratio, switching_cost=switching_cost)
         if not 0 <= low < high < np.inf:
             raise ProblemError(f"low, high are {low}, {high}: give 0 <= low < high")
         self._parameters = {**positive, "low": low, "high": high, "service_ratio": service_ratio}
