@@ -75,7 +75,7 @@ class ReplayEnv(gymnasium.Env[Observations, Any]):
         self._scalar = problem.outcome_dim == problem.decision_dim == 1
         self._shape = (problem.decision_dim,)
         self._families = [(f"violation_{family}", family) for family in problem.families]
-        self._kept = dict.fromkeys(problem.families, 0.0)
+        self._kept = dict.fromkeys((key for key, _ in self._families), 0.0)
         self._point = self._stop = self._steps = 0
         self._over = True
         self._trail = Trail(self.task.title, self.task.axes)
@@ -109,7 +109,7 @@ class ReplayEnv(gymnasium.Env[Observations, Any]):
             self._stop = min(self._stop, point + Windows.check_length(options["length"]) * task.points.stride)
         self._previous = self._nothing
         info = {"cost": 0.0, "oracle_cost": 0.0, "regret": 0.0, "violation": 0.0}
-        info.update((key, 0.0) for key, _ in self._families)
+        info.update(self._kept)
         info.update((key, 0.0) for key in self._measures)
         info["step_time"] = task.points.time.item(point)
         info["shifted"] = task.points.shifted.item(point)
@@ -135,23 +135,27 @@ class ReplayEnv(gymnasium.Env[Observations, Any]):
         if self._scalar:
             requested, outcome = requested.item(), outcome.item()
         decision = problem.project(requested)
-        cost = float(problem.cost(outcome, decision, previous))
+        if self._measures:
+            price, measures = problem.judge(outcome, decision, previous)
+        else:
+            price, measures = problem.cost(outcome, decision, previous), {}
+        cost = float(price)
         if problem.stateful:
             oracle = problem.perfect(outcome, previous)
             oracle_cost = float(problem.cost(outcome, oracle, previous))
         else:
             oracle, oracle_cost = task.oracle_decisions[point], task.oracle_costs.item(point)
+        info = {"cost": cost, "oracle_cost": oracle_cost, "regret": cost - oracle_cost, "violation": 0.0}
         if decision is requested and not problem.soft_families:
-            magnitudes = self._kept
+            info.update(self._kept)
         else:
             magnitudes = problem.excess(requested, decision) | problem.shortfall(outcome, decision)
-        info = {"cost": cost, "oracle_cost": oracle_cost, "regret": cost - oracle_cost, "violation": 0.0}
-        for key, family in self._families:
-            info[key] = magnitude = float(magnitudes[family])
-            if magnitude > 0.0:
-                info["violation"] = 1.0
-        if self._measures:
-            info.update((key, float(value)) for key, value in problem.measure(outcome, decision, previous).items())
+            for key, family in self._families:
+                info[key] = magnitude = float(magnitudes[family])
+                if magnitude > 0.0:
+                    info["violation"] = 1.0
+        for key in self._measures:
+            info[key] = float(measures[key])
         info["step_time"] = points.time.item(point)
         info["shifted"] = points.shifted.item(point)
         if self._remembers:

@@ -5,7 +5,6 @@ The single and the vector environment step through the same :class:`Task`, so wh
 
 from __future__ import annotations
 
-import functools
 import inspect
 import math
 from abc import ABC, abstractmethod
@@ -63,11 +62,6 @@ def check_constants(task: type, problem: type, given: Mapping[str, Any], own: tu
         if name not in constants:
             known = {*inspect.signature(task).parameters, *constants} - {"problem"}
             raise UnknownNameError("keyword of the environment", name, known)
-
-
-@functools.cache
-def _zeros(size: int) -> Floats:
-    return np.zeros(size)
 
 
 def _loaded(name: str, trace: Any) -> Trace:
@@ -363,11 +357,14 @@ class Task(ABC):
         ActionError
             For another shape, NaN or infinite entries.
         """
-        decision = np.array(action, dtype=np.float64)
+        given = np.asarray(action)
+        decision = given.astype(np.float64)
         if decision.shape != shape:
             raise ActionError(f"action has shape {decision.shape}, expected {shape}: {action!r}")
-        flat = decision.reshape(-1)
-        if not math.isfinite(flat.item() if flat.size == 1 else flat.dot(_zeros(flat.size))):  # 0 inf and 0 nan are nan
+        numbers = given if given.dtype.kind == "f" else decision
+        # one pass over as few bytes as there are; a sum of squares that overflows is looked into
+        size = numbers.item() if numbers.size == 1 else np.vdot(numbers, numbers)
+        if not math.isfinite(size) and not np.isfinite(decision).all():
             raise ActionError(
                 f"action is not finite: {action!r}; give numbers, the environment clips them to the bounds"
             )

@@ -68,10 +68,13 @@ class ReplayVectorEnv(VectorEnv[Observations, Any, Any]):
         self._end: Indices = np.full(num_envs, _NEVER)
         self._done: Bools = np.zeros(num_envs, bool)
         self._calm = 0
+        # rows at one point may share its outcome; a single column is copied as fast, and states differ by row
+        self._shares = problem.outcome_dim > 1 and not problem.stateful
+        self._in_step = False
         self._trail = Trail(self.task.title, self.task.axes)
         self._previous: Floats = np.full((num_envs, problem.state_dim), np.nan)
         self._generators: list[np.random.Generator | None] = [None] * num_envs
-        self.last_outcome: Floats = np.full((num_envs, problem.outcome_dim), np.nan)
+        self._last_outcome: Floats = np.full((num_envs, problem.outcome_dim), np.nan)
         self.last_decision: Floats = np.full(self._shape, np.nan)
         self._last_point: Indices = self._point
         self._last_oracle: Floats | None = np.full(self._shape, np.nan)
@@ -168,19 +171,22 @@ class ReplayVectorEnv(VectorEnv[Observations, Any, Any]):
             )
         if restart:  # next-step mode: these rows spend the step on starting a new episode
             self._start(waking, np.zeros(self.num_envs, bool))
+            if waking.all():  # nothing to settle
+                return self._observe(), np.zeros(self.num_envs), ~waking, ~waking, self._blank_info(waking)
         info, cost = self._settle(requested)
         if restart:
             cost = np.where(waking, 0.0, cost)
             blank = self._blank_info(waking)
             info = {key: np.where(waking, blank[key], values) for key, values in info.items()}
             self._previous = np.where(waking[:, None], np.nan, self._previous)
-            self._point += self.task.points.stride * ~waking
+            self._point = self._point + self.task.points.stride * ~waking
+            self._in_step = False
         else:
             self._point = self._point + self.task.points.stride
         terminated, truncated = self._ends()
         if self.render_mode is not None and not (restart and waking[0]):
             first = {key: values[0] for key, values in info.items()}
-            shown = self.task.drawn(self.last_outcome[0], self.last_decision[0], self.last_oracle[0])
+            shown = self.task.drawn(self._last_outcome[0], self.last_decision[0], self.last_oracle[0])
             self._trail.add(shown, first)
         observations = self._observe()
         info = _with_masks(info, self.num_envs)
@@ -200,34 +206,38 @@ class ReplayVectorEnv(VectorEnv[Observations, Any, Any]):
         return terminated, truncated
 
     def _measure_calm(self) -> None:
-        """Count the steps until the first row ends: until then no step needs to look for ends."""
+        """Count the steps until the first row ends, and see whether all are in step: neither changes until then."""
         left = np.where(self._done, 0, np.minimum(self._end, self._stop) - self._point)
         self._calm = -(-int(left.min()) // self.task.points.stride)
+        self._in_step = self._shares and bool((self._point == self._point[0]).all())
 
     def _settle(self, requested: Floats) -> tuple[dict[str, Any], Floats]:
         """Costs, violations and the oracle of one decision per row."""
         task, points, point = self.task, self.task.points, self._point
         problem = task.problem
         decision = problem.project(requested)
-        outcome = points.outcomes.take(point, axis=0)
-        cost = problem.cost(outcome, decision, self._previous)
+        outcome = points.outcomes[point[0], None] if self._in_step else points.outcomes.take(point, axis=0)
+        cost, measures = problem.judge(outcome, decision, self._previous)
         if problem.stateful:
             oracle = problem.perfect(outcome, self._previous)
             oracle_cost = problem.cost(outcome, oracle, self._previous)
         else:
-            oracle, oracle_cost = None, task.oracle_costs[point]  # decisions are looked up when asked for
-        magnitudes = problem.excess(requested, decision) | problem.shortfall(outcome, decision)
+            oracle, oracle_cost = None, task.oracle_costs.take(point)  # decisions are looked up when asked for
         info: dict[str, Any] = {"cost": cost, "oracle_cost": oracle_cost, "regret": cost - oracle_cost}
-        broken, *others = magnitudes.values()
-        for magnitude in others:
-            broken = broken + magnitude
-        info["violation"] = (broken > 0).astype(np.float64)
+        if decision is requested and not problem.soft_families:
+            info["violation"] = np.zeros(self.num_envs)
+            magnitudes = {family: np.zeros(self.num_envs) for family in problem.families}
+        else:
+            magnitudes = problem.excess(requested, decision) | problem.shortfall(outcome, decision)
+            broken, *others = magnitudes.values()
+            for magnitude in others:
+                broken = broken + magnitude
+            info["violation"] = (broken > 0).astype(np.float64)
         for key, family in self._families:
             info[key] = magnitudes[family]
-        if problem.measures:
-            info.update(problem.measure(outcome, decision, self._previous))
-        info["step_time"], info["shifted"] = points.time[point], points.shifted[point]
-        self.last_outcome, self.last_decision = outcome, decision
+        info.update(measures)
+        info["step_time"], info["shifted"] = points.time.take(point), points.shifted.take(point)
+        self._last_outcome, self.last_decision = outcome, decision
         self._last_point, self._last_oracle = point, oracle
         if self._remembers:
             self._previous = problem.carry(outcome, decision, self._previous)
@@ -260,6 +270,11 @@ class ReplayVectorEnv(VectorEnv[Observations, Any, Any]):
         return _with_masks(info, self.num_envs, mask)
 
     # ------------------------------------------------------------------ looking
+    @property
+    def last_outcome(self) -> Floats:
+        """The outcomes (n, D) that the last decisions met."""
+        return np.broadcast_to(self._last_outcome, (self.num_envs, self._last_outcome.shape[1]))
+
     @property
     def last_oracle(self) -> Floats:
         """The perfect-information decisions (n, d) of the last step."""

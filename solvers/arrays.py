@@ -77,7 +77,10 @@ def inner(a: Array, b: Array) -> Array:
     if isinstance(a, float):
         return a * b
     if isinstance(a, np.ndarray) and a.ndim == b.ndim <= 2:  # the two kinds of a replay, faster than in general
-        return a.dot(b) if a.ndim == 1 else np.einsum("ij,ij->i", a, b)
+        if a.ndim == 1:
+            return a.dot(b)
+        # one outcome for all decisions is a single product
+        return b.dot(a[0]) if len(a) == 1 else np.einsum("ij,ij->i", a, b)
     return namespace(a).vecdot(a, b)
 
 

@@ -104,6 +104,7 @@ class DecisionProblem(ABC):
         """f(y, z), shape (...), for outcomes (..., D) and feasible decisions (..., d).
 
         ``previous`` (..., S) is the state that the step before handed on (see :meth:`carry`), NaN where there is none.
+        Leading axes broadcast: decisions (n, d) that meet the same outcome may come with one (1, D).
         """
 
     def carry(self, outcomes: Array, decisions: Array, previous: Array | None = None) -> Array:
@@ -120,6 +121,10 @@ class DecisionProblem(ABC):
     def measure(self, outcomes: Array, decisions: Array, previous: Array | None = None) -> dict[str, Array]:
         """What a step brought besides its cost, shape (...) each, keys as in ``measures``."""
         return {}
+
+    def judge(self, outcomes: Array, decisions: Array, previous: Array | None = None) -> tuple[Array, dict[str, Array]]:
+        """:meth:`cost` and :meth:`measure` of a step; a problem in which they share work does it once here."""
+        return self.cost(outcomes, decisions, previous), self.measure(outcomes, decisions, previous)
 
     @abstractmethod
     def perfect(self, outcomes: Array, previous: Array | None = None) -> Array:

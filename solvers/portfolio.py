@@ -93,19 +93,26 @@ class Portfolio(DecisionProblem):
     # ------------------------------------------------------------------ what a decision costs
     def cost(self, outcomes: Array, decisions: Array, previous: Array | None = None) -> Array:
         """alpha/2 (y'z)^2 - y'z plus the price of trading from ``previous``; shape (...)."""
-        gain = inner(outcomes, decisions)
+        traded = _traded(decisions, previous) if self.stateful and previous is not None else 0.0
+        return self._price(inner(outcomes, decisions), traded)
+
+    def _price(self, gain: Array, traded: Array) -> Array:
+        """Cost (...) of a return and of the absolute change that led to it."""
         value = (0.5 * self.risk_aversion * gain - 1) * gain
-        if not self.stateful or previous is None:
-            return value
-        return value + self.transaction_cost * _traded(decisions, previous)
+        return value + self.transaction_cost * traded if self.stateful else value
 
     def measure(self, outcomes: Array, decisions: Array, previous: Array | None = None) -> dict[str, Array]:
         """``return`` y'z, and ``turnover``: half the absolute change of the shares, 0 where there were none.
 
         The drift of the shares with the returns between two decisions is not counted as a change.
         """
+        return self.judge(outcomes, decisions, previous)[1]
+
+    def judge(self, outcomes: Array, decisions: Array, previous: Array | None = None) -> tuple[Array, dict[str, Array]]:
+        """:meth:`cost` and :meth:`measure` from one pass over returns and shares, and one over the changes."""
         gain = inner(outcomes, decisions)
-        return {"return": gain, "turnover": 0 * gain if previous is None else 0.5 * _traded(decisions, previous)}
+        traded = 0 * gain if previous is None else _traded(decisions, previous)
+        return self._price(gain, traded), {"return": gain, "turnover": 0.5 * traded}
 
     def perfect(self, outcomes: Array, previous: Array | None = None) -> Array:
         """Best portfolio (..., n) for known returns; with a transaction cost, the exact reply to ``previous``.

@@ -94,6 +94,34 @@ def test_disabled_autoreset_with_masks(name: str, keywords: dict[str, Any]) -> N
             same({key: value[done] for key, value in info.items()}, {k: v[done] for k, v in expected_info.items()})
 
 
+@each_variant
+def test_a_row_replays_what_it_would_alone(name: str, keywords: dict[str, Any]) -> None:
+    """In step with the others or not, and whichever rows restart."""
+    together = make_vec(name, 4, **keywords)
+    last = len(together.unwrapped.task) - 1
+    starts = [0, 0, last // 3, last - 2]
+    alone = [make_vec(name, 1, **keywords) for _ in starts]
+    same(together.reset(seed=0)[0], np.concatenate([one.reset(seed=row)[0] for row, one in enumerate(alone)]))
+    together.action_space.seed(0)
+    for step in range(100):
+        if step == 7:  # row 0 stays where the others are, but ends later
+            together.reset(options={"reset_mask": np.array([True, False, False, False])})
+            alone[0].reset()
+        if step == 45:
+            together.reset(options={"start": starts})
+            for one, start in zip(alone, starts, strict=True):
+                one.reset(options={"start": start})
+        actions = together.action_space.sample() * 1.2
+        expected = [one.step(actions[row : row + 1]) for row, one in enumerate(alone)]
+        observations, reward, terminated, truncated, info = together.step(actions)
+        for row, (seen, *flags, facts) in enumerate(expected):
+            part = slice(row, row + 1)
+            same((observations[part], reward[part], terminated[part], truncated[part]), (seen, *flags))
+            same({key: values[part] for key, values in info.items()}, facts)
+            if facts["cost"].any():  # a row that restarts has no outcome
+                same(together.unwrapped.last_outcome[part], alone[row].unwrapped.last_outcome)
+
+
 @each_world
 def test_disabled_autoreset_refuses_to_step_on(name: str) -> None:
     vector = make_vec(name, 2, mode="Disabled")

@@ -277,6 +277,7 @@ def test_measures_by_hand() -> None:
     assert tuple(found) == problem.measures
     np.testing.assert_allclose(found["return"], [0.15, 0.1])
     np.testing.assert_allclose(found["turnover"], [0.0, 0.75])
+    np.testing.assert_allclose(problem.measure(y[:1], z)["return"], found["return"])  # one outcome for both
     one = problem.measure(y[1], z[1], np.array([0.25, 0.75]))
     assert one == pytest.approx({"return": 0.1, "turnover": 0.75})
     assert problem.measure(y[1], z[1])["turnover"] == 0
