@@ -18,6 +18,7 @@ from rich.console import Console
 import shiftgym  # noqa: F401 (registers the environments)
 from shiftgym.data.errors import ShiftgymError
 from shiftgym.evaluation.agent_spec import AgentSpec, split_agents
+from shiftgym.evaluation.fast import Fast
 from shiftgym.evaluation.listing import KINDS, listing
 from shiftgym.evaluation.progress import for_console
 from shiftgym.evaluation.results import Run
@@ -144,15 +145,27 @@ def _suite(options: argparse.Namespace) -> Suite:
     suite = load_suite(options.suite or QUICK)
     if any(made_here.values()):
         suite = replace(
-            suite, name="custom", title="", published=None, scenarios=_scenarios(options, suite.scenarios[0])
+            suite,
+            name="custom",
+            title="",
+            published=None,
+            fast=Fast(),
+            scenarios=_scenarios(options, suite.scenarios[0]),
         )
+    fast, suite = suite.fast, replace(suite, fast=Fast())
+    if options.fast:
+        fast.check(suite)
+    # what the command line names is not for the fast form to replace
     if options.agents:
-        suite = replace(suite, agents=tuple(map(AgentSpec.parse, split_agents(options.agents))))
+        agents = tuple(map(AgentSpec.parse, split_agents(options.agents)))
+        suite, fast = replace(suite, agents=agents), replace(fast, agents=())
     if options.seeds:
-        suite = replace(suite, seeds=_seeds(options.seeds))
+        seeds = _seeds(options.seeds)
+        suite, fast = replace(suite, seeds=seeds), replace(fast, seeds=seeds)
     settings = dict(_setting(text) for text in options.set)
     scenarios = (replace(s, env_kwargs={**s.env_kwargs, **settings}) for s in suite.scenarios)
-    return replace(suite, scenarios=tuple(scenarios))
+    suite = replace(suite, scenarios=tuple(scenarios))
+    return fast.of(suite) if options.fast else suite
 
 
 def _scenarios(options: argparse.Namespace, like: Scenario) -> tuple[Scenario, ...]:
@@ -231,10 +244,11 @@ def _add_run_options(run: argparse.ArgumentParser) -> None:
     run.add_argument("--test", metavar="TRACE", nargs="+", help="traces to replay")
     run.add_argument("--shifts", metavar="SHIFT", nargs="+", help="shifts of the replayed traces; 'none' is one too")
     run.add_argument("--severities", metavar="X", nargs="+", type=float, help="sweep every shift over these")
+    run.add_argument("--fast", action="store_true", help="the suite's fast form: fewer seeds, smaller budgets")
     run.add_argument("--agents", metavar="AGENT", nargs="+", help="NAME, 'NAME(key=value, ...)' or module:Class")
     run.add_argument("--seeds", metavar="N", nargs="+", help="0 1 2, 0,1,2 or 0-2: each seeds training and shifts")
     run.add_argument("--set", metavar="KEY=VALUE", nargs="+", default=[], help="keywords of the environment")
-    run.add_argument("--out", metavar="FOLDER", help="folder of the run (default: runs/SUITE)")
+    run.add_argument("--out", metavar="FOLDER", help="folder of the run (default: runs/SUITE, runs/SUITE-fast)")
     run.add_argument("--fits", metavar="FOLDER", help="folder of fitted agents, to share them between runs")
     run.add_argument(
         "--jobs", metavar="N", type=_jobs, default=joblib.cpu_count(), help="processes (default: %(default)s)"

@@ -20,6 +20,8 @@ class Bandit(Learner):
     respects the box [low, high] by a sigmoid and other constraints only through the environment's projection.
     """
 
+    decision_focused = True
+
     @property
     def outputs(self) -> int:
         """One output per decision."""

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,30 @@ from ..envs.task import Floats, Layout, Observations, Task
 from ..solvers import PROBLEMS, DecisionProblem, make_problem
 
 State = dict[str, NDArray[Any]]
+
+
+class Epoch(NamedTuple):
+    """A point of a learning curve.
+
+    Attributes
+    ----------
+    stage : str
+        "fit", or "focus" for a second stage that follows the cost of decisions.
+    epoch : int
+        Epochs of the stage so far; 0 is where it began.
+    seconds : float
+        Since the fit began.
+    loss : float
+        On held-out data; infinite where the weights are not to be kept.
+    decision_cost : bool
+        Whether the loss is the mean cost of decisions.
+    """
+
+    stage: str
+    epoch: int
+    seconds: float
+    loss: float
+    decision_cost: bool
 
 
 @dataclass(kw_only=True, eq=False)
@@ -46,6 +70,9 @@ class Agent(ABC):
         The problem it was fitted for.
     layout_ : Layout
         Where things are in an observation.
+    history_ : list of Epoch
+        The learning curve of the fit: what held-out data said after each epoch; empty for agents that hold nothing out.
+        It is not saved with the agent.
     """
 
     name: ClassVar[str]
@@ -67,6 +94,7 @@ class Agent(ABC):
         task: Task = env.unwrapped.task
         self.problem_: DecisionProblem = task.problem
         self.layout_: Layout = task.layout
+        self.history_: list[Epoch] = []
         self._fit(task, progress, device)
         return self
 
@@ -124,13 +152,20 @@ class Agent(ABC):
             json.dump(about, file, indent=2)
 
 
-def load_agent(folder: str | Path) -> Agent:
+def load_agent(folder: str | Path, **parameters: Any) -> Agent:
     """Read an agent that :meth:`Agent.save` wrote. Nothing is unpickled; only registered agents are built.
+
+    Parameters
+    ----------
+    folder : path
+        Where it was saved.
+    **parameters
+        Hyper-parameters to decide with in place of those it was fitted with, such as ``samples``.
 
     Raises
     ------
     ShiftgymError
-        If the folder holds no agent.
+        If the folder holds no agent, or it does not take these hyper-parameters.
     """
     folder = Path(folder)
     try:
@@ -141,7 +176,7 @@ def load_agent(folder: str | Path) -> Agent:
         raise ShiftgymError(
             f"{folder} holds no saved agent, or a damaged one: {error!r}; fit and save it again"
         ) from error
-    agent = make_agent(saved["agent"], **saved["parameters"])
+    agent = make_agent(saved["agent"], **{**saved["parameters"], **parameters})
     name, parameters = saved["problem"]
     agent.problem_ = make_problem(name, **parameters)
     agent.layout_ = Layout(**{**saved["layout"], "naive": tuple(saved["layout"]["naive"])})
@@ -153,6 +188,14 @@ def check_samples(samples: int | None) -> None:
     """Raise unless a number of scenarios is None (all) or at least one."""
     if samples is not None and not (isinstance(samples, int) and samples >= 1):
         raise ShiftgymError(f"samples is {samples!r}: give a whole number of at least 1, or None for all")
+
+
+def some_of(rows: Floats, samples: int | None, seed: int) -> Floats:
+    """So many of the rows (K, ...), drawn without replacement, in their order; all for None or as many as there are."""
+    if samples is None or samples >= len(rows):
+        return rows
+    keep = np.random.default_rng(seed).choice(len(rows), samples, replace=False)
+    return rows[np.sort(keep)]
 
 
 @dataclass(kw_only=True, eq=False)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..envs.task import Floats, Observations, Task
-from .base import Agent, ScenarioAgent, State, check_samples
+from .base import Agent, ScenarioAgent, State, check_samples, some_of
 
 
 @dataclass(kw_only=True, eq=False)
@@ -64,7 +64,8 @@ class SampleAverage(ScenarioAgent):
     Parameters
     ----------
     samples : int or None
-        Number of training outcomes, drawn without replacement; None takes all.
+        Number of training outcomes, drawn without replacement; None takes all. All are kept, so that a saved agent
+        can be loaded with another number.
     """
 
     samples: int | None = None
@@ -73,16 +74,17 @@ class SampleAverage(ScenarioAgent):
         check_samples(self.samples)
 
     def _fit(self, task: Task, progress: bool, device: str) -> None:
-        outcomes = task.dataset()[1]
-        if self.samples is not None and self.samples < len(outcomes):
-            keep = np.random.default_rng(self.seed).choice(len(outcomes), self.samples, replace=False)
-            outcomes = outcomes[np.sort(keep)]
-        self.outcomes_ = outcomes
-        self.decision_ = self.problem_.solve(outcomes[None])[0]
+        self.outcomes_ = task.dataset()[1]
+        self._decide()
+
+    def _decide(self) -> None:
+        """Choose the outcomes to decide with, and decide."""
+        self._chosen = some_of(self.outcomes_, self.samples, self.seed)
+        self.decision_ = self.problem_.solve(self._chosen[None])[0]
 
     def scenarios(self, observations: Observations) -> Floats:
-        """The training outcomes, the same for every observation."""
-        return np.broadcast_to(self.outcomes_, (len(observations), *self.outcomes_.shape))
+        """The chosen training outcomes, the same for every observation."""
+        return np.broadcast_to(self._chosen, (len(observations), *self._chosen.shape))
 
     def _act(self, observations: Observations) -> Floats:
         if self.layout_.previous:  # the best decision depends on the state
@@ -90,9 +92,10 @@ class SampleAverage(ScenarioAgent):
         return np.repeat(self.decision_[None], len(observations), axis=0)
 
     def state(self) -> State:
-        """The training outcomes and the one decision."""
-        return {"outcomes": self.outcomes_, "decision": self.decision_}
+        """All training outcomes."""
+        return {"outcomes": self.outcomes_}
 
     def load_state(self, state: State) -> None:
-        """Take back outcomes and decision."""
-        self.outcomes_, self.decision_ = state["outcomes"], state["decision"]
+        """Take back the outcomes, and decide."""
+        self.outcomes_ = state["outcomes"]
+        self._decide()

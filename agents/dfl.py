@@ -16,6 +16,8 @@ class DecisionFocused(PointForecaster):
     The gradient passes through the decision by the problem's adjoint.
     """
 
+    decision_focused = True
+
     def loss(self, output: Tensor, outcomes: Tensor, state: Tensor | None) -> Tensor:
         """Mean cost of the decision that the forecast leads to."""
         return self.decision_loss(output, outcomes, state)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from torch.nn.functional import silu
 from torch.utils.checkpoint import checkpoint
 
 from ..data.errors import ShiftgymError, UnknownNameError
+from .mixed_precision import PRECISIONS, Rounded
 from .networks import Encoder, layers
 from .predictors import Predictor, noise
 
@@ -23,8 +25,8 @@ _REACH = 10.0
 _FAINT = 4e-4
 #: Timesteps per outcome and training step.
 _DRAWS = 8
-#: Rows of the denoiser whose activations are kept at once; more are recomputed in the backward pass.
-_ROWS = 8192
+#: Rows (timestep, context, sample) of a likelihood whose activations are kept at once.
+_ROWS = 1280
 
 
 def cumulative_signal(name: str, steps: int) -> Tensor:
@@ -79,6 +81,10 @@ class Diffusion(Predictor):
         Noise of the reverse chain: 0 is DDIM, deterministic given the first noise, 1 is DDPM.
     timesteps : int
         k, the timesteps at which a likelihood is looked at.
+    importance : bool
+        Whether those are drawn by how much they are seen to say (:meth:`timestep_odds`), or all alike.
+    precision : {"float32", "bfloat16"}
+        Of the denoiser's layers behind the first; everything else is as precise as the weights.
     """
 
     signal: Tensor
@@ -97,6 +103,8 @@ class Diffusion(Predictor):
         sampling_steps: int,
         eta: float,
         timesteps: int,
+        importance: bool = True,
+        precision: str = "float32",
     ) -> None:
         super().__init__()
         if not 1 <= sampling_steps <= steps:
@@ -105,7 +113,10 @@ class Diffusion(Predictor):
             raise ShiftgymError(f"timesteps is {timesteps}: give 1 to {steps}, the steps of the diffusion")
         if not 0 <= eta <= 1:
             raise ShiftgymError(f"eta is {eta}: give a number from 0 (DDIM) to 1 (DDPM)")
+        if precision not in PRECISIONS:
+            raise UnknownNameError("precision", precision, PRECISIONS)
         self.steps, self.sampling_steps, self.eta, self.timesteps = steps, sampling_steps, eta, timesteps
+        self.importance, self.precision = importance, precision
         self.encoder, self.outcomes = encoder, outcomes
         width = hidden[0]
         self.of_noisy = nn.Linear(outcomes, width, bias=False)
@@ -120,7 +131,12 @@ class Diffusion(Predictor):
 
     # ------------------------------------------------------------------ the denoiser
     def context(self, observations: Tensor) -> Tensor:
-        """What eps_theta needs of observations (B, size): shape (B, width)."""
+        """What eps_theta needs of observations (B, size): shape (B, width).
+
+        In bfloat16 it also rounds the weights, for all the steps with these contexts.
+        """
+        if self.precision == "bfloat16":
+            self._rounded = Rounded(self.body)
         out: Tensor = self.of_context(self.encoder(observations))
         return out
 
@@ -132,7 +148,9 @@ class Diffusion(Predictor):
         would be its error many times over; that which follows from v is not, and short chains need it to be right.
         """
         signal = self.signal[step][..., None]
-        velocity = self.body(silu(self.of_noisy(noisy) + context + self.of_step(_embed(step, self.steps).to(noisy))))
+        # what broadcasts is added up first: it is small in a chain, where a step is the same for all
+        first = self.of_noisy(noisy).add_(context + self.of_step(_embed(step, self.steps).to(noisy)))
+        velocity = self.body(silu(first)) if self.precision == "float32" else self._rounded(first)
         out: Tensor = (1 - signal).sqrt() * noisy + signal.sqrt() * velocity
         return out
 
@@ -182,7 +200,9 @@ class Diffusion(Predictor):
     def _clean(self, context: Tensor, y: Tensor, now: int) -> Tensor:
         """Clean outcomes that go with the noise found in ``y`` at step ``now``."""
         if torch.is_grad_enabled():
-            clean: Tensor = checkpoint(self._without_noise, context, y, now, use_reentrant=False)
+            clean: Tensor = checkpoint(
+                self._without_noise, context, y, now, use_reentrant=False, preserve_rng_state=False
+            )
             return clean
         return self._without_noise(context, y, now)
 
@@ -198,29 +218,55 @@ class Diffusion(Predictor):
         Timesteps are drawn with the odds of :meth:`timestep_odds` and weighted with their inverse (Diffusion-DFL,
         Section 5.2; Nichol and Dhariwal, 2021, Section 3.3).
         """
-        context = self.context(observations)
-        batch, count, _ = outcomes.shape
-        odds = self.timestep_odds().cpu()
-        step = torch.multinomial(odds, self.timesteps * batch * count, replacement=True, generator=generator)
-        step = step.view(self.timesteps, batch, count)
-        inverse = (1 / (self.steps * odds[step])).to(context)
-        step = step.to(context.device)
-        total = torch.zeros_like(outcomes[..., 0])
-        for part, share in zip(step, inverse, strict=True):
-            drawn = noise(outcomes.shape, False, outcomes, generator)
-            term = self._term(context, outcomes, part, drawn)
-            if self.training:
-                self._remember(part, term.detach())
-            total = total + share * term
-        return -self.steps * total / self.timesteps
+        step, share, drawn = self._timesteps(outcomes, generator)
+        terms = self._weighted_error(self.context(observations), outcomes, step, drawn)
+        self._remember(step, terms.detach())
+        return -(share * terms).sum(0)
 
-    def _term(self, context: Tensor, outcomes: Tensor, step: Tensor, drawn: Tensor) -> Tensor:
-        """Weighted squared error (B, M) of the denoiser at one step per sample: minus ELBO_t."""
-        if torch.is_grad_enabled() and outcomes[..., 0].numel() * self.timesteps > _ROWS:
-            return checkpoint(self._weighted_error, context, outcomes, step, drawn, use_reentrant=False)
-        return self._weighted_error(context, outcomes, step, drawn)
+    def weighted_likelihood(
+        self, observations: Tensor, outcomes: Tensor, weights: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """Sum of the weighted estimates (scalar), whose gradient is found block by block, and one block kept at a time.
+
+        So what it needs for the denoiser depends neither on k nor on T, and nothing is computed twice.
+        """
+        context = self.context(observations)
+        step, share, drawn = self._timesteps(outcomes, generator)
+        share, seen = -share * weights, torch.empty_like(share)
+        # cut off from where they come from, which is differentiated once, after all blocks
+        x, y = context.detach().requires_grad_(), outcomes.detach().requires_grad_()
+
+        def terms() -> Iterator[Tensor]:
+            for part, rows in self._blocks(*outcomes.shape[:2]):
+                of = (part, rows)
+                error = self._weighted_error(x[rows], y[rows], step[of], drawn[of])
+                seen[of] = error.detach()
+                yield (share[of] * error).sum()
+
+        own = tuple(self.parameters())
+        total: Tensor = _Accumulated.apply(terms(), (x, y, *own), context, outcomes, *own)  # type: ignore[no-untyped-call]
+        self._remember(step, seen)
+        return total
+
+    def _timesteps(self, outcomes: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw k timesteps (k, B, M), what each counts in the sum over all T (k, B, M), and noise (k, B, M, D)."""
+        shape = (self.timesteps, *outcomes.shape[:2])
+        odds = self.timestep_odds().cpu()
+        step = torch.multinomial(odds, math.prod(shape), replacement=True, generator=generator).view(shape)
+        share = (1 / (self.timesteps * odds[step])).to(outcomes)
+        drawn = noise((*shape, outcomes.shape[2]), False, outcomes, generator)
+        return step.to(outcomes.device), share, drawn
+
+    def _blocks(self, batch: int, count: int) -> Iterator[tuple[slice, slice]]:
+        """Timesteps and contexts whose rows go through the denoiser together: :data:`_ROWS`, or all of a context."""
+        contexts = max(1, min(batch, _ROWS // count))
+        timesteps = max(1, _ROWS // (batch * count))
+        for part in range(0, self.timesteps, timesteps):
+            for row in range(0, batch, contexts):
+                yield slice(part, part + timesteps), slice(row, row + contexts)
 
     def _weighted_error(self, context: Tensor, outcomes: Tensor, step: Tensor, drawn: Tensor) -> Tensor:
+        """Weighted squared errors (..., B, M) of the denoiser at steps (..., B, M): minus ELBO_t."""
         return self.weight[step] * self._squared_error(context[:, None], outcomes, step, drawn)
 
     def _squared_error(self, context: Tensor, outcomes: Tensor, step: Tensor, drawn: Tensor) -> Tensor:
@@ -231,16 +277,18 @@ class Diffusion(Predictor):
     def timestep_odds(self) -> Tensor:
         """p_t (T,), proportional to the root mean square of what was seen of each timestep, with a share for all.
 
-        Uniform until every timestep has been seen often enough to judge it.
+        Uniform until every timestep has been seen often enough to judge it, and without ``importance``.
         """
-        if self.visits.min() < 10:
+        if not self.importance or self.visits.min() < 10:
             return torch.full_like(self.signal, 1 / self.steps)
         root = self.second_moment.sqrt()
         return 0.99 * root / root.sum() + 0.01 / self.steps
 
     @torch.no_grad()
     def _remember(self, step: Tensor, term: Tensor) -> None:
-        """Keep a running second moment of the terms of each timestep."""
+        """Keep a running second moment of the terms of each timestep, in training."""
+        if not self.training:
+            return
         flat, squares = step.reshape(-1), term.reshape(-1) ** 2
         count = torch.zeros_like(self.visits).index_add_(0, flat, torch.ones_like(squares))
         mean = torch.zeros_like(self.visits).index_add_(0, flat, squares) / count.clamp(min=1)
@@ -259,6 +307,25 @@ class Diffusion(Predictor):
         drawn = noise(several.shape, False, outcomes, generator)
         error = self._squared_error(self.context(observations)[:, None], several, step, drawn)
         return (error / self.signal[step]).mean() / self.outcomes
+
+
+class _Accumulated(torch.autograd.Function):
+    """The sum of scalar ``terms``; what it is in ``leaves``, which stand for ``inputs``, is found term by term."""
+
+    @staticmethod
+    def forward(ctx: Any, terms: Iterator[Tensor], leaves: Sequence[Tensor], *inputs: Tensor) -> Tensor:
+        total, ctx.slopes = inputs[0].new_zeros(()), [torch.zeros_like(leaf) for leaf in leaves]
+        with torch.enable_grad():
+            for term in terms:
+                for slope, more in zip(ctx.slopes, torch.autograd.grad(term, leaves, allow_unused=True), strict=True):
+                    if more is not None:
+                        slope += more
+                total += term.detach()
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
+        return None, None, *(slope * inner for inner in ctx.slopes)
 
 
 def _elbo_weights(signal: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from ..solvers import DecisionProblem
 from .base import ScenarioAgent, check_samples
 from .diffusion import Diffusion
 from .learner import level_and_spread, scenario_loss
+from .mixed_precision import PRECISIONS
 from .networks import make_encoder
 from .predictors import Centred, Gaussian, Predictor
 from .threads import single_thread
@@ -92,11 +93,13 @@ class Generative(Trained, ScenarioAgent):
     # ------------------------------------------------------------------ training
     def _train(self, train: Samples, held: Samples, progress: bool) -> None:
         self._generator = torch.Generator().manual_seed(self.seed)
-        self.history_ = self._descend(
+        self._descend(
             self._likelihood_loss,
             lambda samples: self._repeatable(self._likelihood_loss, samples),
             train,
             held,
+            stage="fit",
+            decision_cost=False,
             epochs=self.epochs,
             learning_rate=self.learning_rate,
             progress=progress,
@@ -115,11 +118,13 @@ class Generative(Trained, ScenarioAgent):
             worse = self._repeatable(self._likelihood_loss, samples) > limit
             return torch.where(worse, torch.inf, self._held_cost(samples))
 
-        self.focus_history_ = self._descend(
+        self._descend(
             self._focused_loss,
             judge,
             train,
             held,
+            stage="focus",
+            decision_cost=True,
             epochs=self.focus_epochs,
             learning_rate=self.focus_rate,
             progress=progress,
@@ -166,8 +171,8 @@ class Generative(Trained, ScenarioAgent):
             standard = self.predictor.sample(samples.observations, self.train_samples, self._generator)
         weights = score_weights(self.problem_, self._in_units(standard), samples.outcomes, samples.state)
         # of the samples as they were drawn: the limits of the outcome are part of the decision, not of the law
-        likelihood = self.predictor.log_likelihood(samples.observations, standard, self._generator)
-        return (weights.to(likelihood) * likelihood).mean()
+        weights = weights.to(standard) / weights.numel()
+        return self.predictor.weighted_likelihood(samples.observations, standard, weights, self._generator)
 
     # ------------------------------------------------------------------ deciding
     def _draw(self, observations: Tensor, count: int, generator: torch.Generator, common: bool = False) -> Tensor:
@@ -240,6 +245,10 @@ class DiffusionForecaster(Generative):
         Noise of the reverse chain, from 0 (DDIM) to 1 (DDPM).
     timesteps : int
         k, timesteps at which the score estimator looks at the likelihood of a sample.
+    importance : bool
+        Whether those are drawn by how much they are seen to say, or all alike.
+    precision : {"float32", "bfloat16"}
+        In which the denoiser's inner layers are multiplied; "bfloat16" pays on a GPU, or a CPU with AMX.
     """
 
     around: str = "forecast"
@@ -248,11 +257,15 @@ class DiffusionForecaster(Generative):
     sampling_steps: int = 20
     eta: float = 0.0
     timesteps: int = 10
+    importance: bool = True
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.around not in ("forecast", "mean"):
             raise UnknownNameError("around", self.around, ("forecast", "mean"))
+        if self.precision not in PRECISIONS:
+            raise UnknownNameError("precision", self.precision, PRECISIONS)
 
     def _build(self, observations: Tensor) -> Predictor:
         outcomes = self.problem_.outcome_dim
@@ -265,6 +278,8 @@ class DiffusionForecaster(Generative):
             sampling_steps=self.sampling_steps,
             eta=self.eta,
             timesteps=self.timesteps,
+            importance=self.importance,
+            precision=self.precision,
         )
         if self.around == "mean":
             return diffusion

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -21,6 +22,9 @@ from .trained import Samples, Trained
 @dataclass(kw_only=True, eq=False)
 class Learner(Trained):
     """Trains a network that maps an observation to numbers on :meth:`loss`."""
+
+    #: Whether :meth:`loss` is the mean cost of decisions.
+    decision_focused: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -41,11 +45,13 @@ class Learner(Trained):
         def objective(samples: Samples) -> Tensor:
             return self.loss(self.output(samples.observations), samples.outcomes, samples.state)
 
-        self.history_ = self._descend(
+        self._descend(
             objective,
             objective,
             train,
             held,
+            stage="fit",
+            decision_cost=self.decision_focused,
             epochs=self.epochs,
             learning_rate=self.learning_rate,
             progress=progress,

@@ -74,10 +74,10 @@ class RecurrentEncoder(Encoder):
 class Regressor(nn.Module):
     """An encoder and fully connected layers with SiLU that map its features to ``outputs`` numbers."""
 
-    def __init__(self, encoder: Encoder, hidden: Sequence[int], outputs: int) -> None:
+    def __init__(self, encoder: Encoder, hidden: Sequence[int], outputs: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.encoder = encoder
-        self.body = layers(encoder.width, hidden, outputs)
+        self.body = layers(encoder.width, hidden, outputs, dropout)
 
     def forward(self, observations: Tensor) -> Tensor:
         """Raw outputs (B, outputs) for observations (B, size)."""
@@ -85,10 +85,11 @@ class Regressor(nn.Module):
         return out
 
 
-def layers(width: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
-    """Fully connected layers from ``width`` numbers to ``outputs``, with SiLU between."""
+def layers(width: int, hidden: Sequence[int], outputs: int, dropout: float = 0.0) -> nn.Sequential:
+    """Fully connected layers from ``width`` numbers to ``outputs``, with SiLU and, in training, dropout between."""
     widths = [width, *hidden]
-    inner = [layer for before, after in pairwise(widths) for layer in (nn.Linear(before, after), nn.SiLU())]
+    after_each = (nn.SiLU(), nn.Dropout(dropout)) if dropout else (nn.SiLU(),)
+    inner = [layer for before, after in pairwise(widths) for layer in (nn.Linear(before, after), *after_each)]
     return nn.Sequential(*inner, nn.Linear(widths[-1], outputs))
 
 

@@ -33,6 +33,12 @@ class Predictor(nn.Module):
     def log_likelihood(self, observations: Tensor, outcomes: Tensor, generator: torch.Generator) -> Tensor:
         """Estimate log p(y | x) (B, M), up to a constant, for outcomes (B, M, D); differentiable in the weights."""
 
+    def weighted_likelihood(
+        self, observations: Tensor, outcomes: Tensor, weights: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """Sum (scalar) of the log likelihoods, each times its weight (B, M): what the score estimator descends."""
+        return (weights * self.log_likelihood(observations, outcomes, generator)).sum()
+
     @abstractmethod
     def fit_loss(self, observations: Tensor, outcomes: Tensor, generator: torch.Generator) -> Tensor:
         """Loss (scalar) whose minimum is the distribution of the outcomes (B, D)."""
@@ -56,9 +62,9 @@ class Gaussian(Predictor):
     =============  =============================================
     """
 
-    def __init__(self, encoder: Encoder, hidden: Sequence[int], outcomes: int) -> None:
+    def __init__(self, encoder: Encoder, hidden: Sequence[int], outcomes: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.network = Regressor(encoder, hidden, 2 * outcomes)
+        self.network = Regressor(encoder, hidden, 2 * outcomes, dropout)
 
     def parameters_of(self, observations: Tensor) -> tuple[Tensor, Tensor]:
         """Means and log standard deviations, each (B, D)."""
@@ -104,13 +110,27 @@ class Centred(Predictor):
 
     def log_likelihood(self, observations: Tensor, outcomes: Tensor, generator: torch.Generator) -> Tensor:
         """That of u, and how much the forecast stretches it."""
+        shape, stretch = self._shape(observations, outcomes)
+        return self.inner.log_likelihood(observations, shape, generator) - stretch
+
+    def weighted_likelihood(
+        self, observations: Tensor, outcomes: Tensor, weights: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """Likewise, by the inner model's own way to the sum."""
+        shape, stretch = self._shape(observations, outcomes)
+        return self.inner.weighted_likelihood(observations, shape, weights, generator) - (weights * stretch).sum()
+
+    def _shape(self, observations: Tensor, outcomes: Tensor) -> tuple[Tensor, Tensor]:
+        """The u (B, M, D) of outcomes (B, M, D), and the log of the volume (B, 1) that the forecast makes of a unit."""
         mean, log_sigma = self.forecast.parameters_of(observations)
-        shape = (outcomes - mean[:, None]) * torch.exp(-log_sigma)[:, None]
-        return self.inner.log_likelihood(observations, shape, generator) - log_sigma.sum(-1, keepdim=True)
+        return (outcomes - mean[:, None]) * torch.exp(-log_sigma)[:, None], log_sigma.sum(-1, keepdim=True)
 
     def fit_loss(self, observations: Tensor, outcomes: Tensor, generator: torch.Generator) -> Tensor:
-        """Both losses; the inner one takes the forecast as it is."""
-        mean, log_sigma = self.forecast.parameters_of(observations)
-        shape = ((outcomes - mean) * torch.exp(-log_sigma)).detach()
+        """Both losses; the inner one takes the forecast as it is, and as it will be used: without dropout."""
         own = self.forecast.fit_loss(observations, outcomes, generator)
+        self.forecast.eval()
+        with torch.no_grad():
+            mean, log_sigma = self.forecast.parameters_of(observations)
+        self.forecast.train(self.training)
+        shape = (outcomes - mean) * torch.exp(-log_sigma)
         return own + self.inner.fit_loss(observations, shape, generator)

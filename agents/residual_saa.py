@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..data.errors import ShiftgymError
 from ..envs.task import Floats, Observations, Task
-from .base import ScenarioAgent, State, check_samples
+from .base import ScenarioAgent, State, check_samples, some_of
 
 
 @dataclass(kw_only=True, eq=False)
@@ -22,7 +22,8 @@ class ResidualSampleAverage(ScenarioAgent):
     Parameters
     ----------
     samples : int or None
-        Residuals used as scenarios, drawn without replacement; None takes all.
+        Residuals used as scenarios, drawn without replacement; None takes all. All are kept, so that a saved agent
+        can be loaded with another number.
     ridge : float
         Penalty on the weights of the standardised features, relative to the number of samples.
     folds : int
@@ -46,10 +47,12 @@ class ResidualSampleAverage(ScenarioAgent):
         for fold in np.array_split(np.arange(len(outcomes)), self.folds):
             rest = np.setdiff1d(np.arange(len(outcomes)), fold)
             residuals[fold] = outcomes[fold] - _predict(features[fold], self._regress(features[rest], outcomes[rest]))
-        if self.samples is not None and self.samples < len(residuals):
-            keep = np.random.default_rng(self.seed).choice(len(residuals), self.samples, replace=False)
-            residuals = residuals[np.sort(keep)]
         self.residuals_ = residuals
+        self._choose()
+
+    def _choose(self) -> None:
+        """Choose the residuals to decide with, once: every decision has the same."""
+        self._chosen = some_of(self.residuals_, self.samples, self.seed)
 
     def _regress(self, features: Floats, outcomes: Floats) -> Floats:
         """Weights (1 + size, D) on the features as they are, the intercept first."""
@@ -61,17 +64,18 @@ class ResidualSampleAverage(ScenarioAgent):
         return np.concatenate(((outcomes.mean(0) - mean @ slopes)[None], slopes))
 
     def scenarios(self, observations: Observations) -> Floats:
-        """Forecast plus every residual, clipped to what is possible: (B, M, D)."""
+        """Forecast plus every chosen residual, clipped to what is possible: (B, M, D)."""
         forecast = _predict(observations.astype(np.float64), self.weights_)
-        return np.maximum(forecast[:, None] + self.residuals_, self.problem_.outcome_low)
+        return np.maximum(forecast[:, None] + self._chosen, self.problem_.outcome_low)
 
     def state(self) -> State:
-        """Regression weights and residuals."""
+        """Regression weights and all residuals."""
         return {"weights": self.weights_, "residuals": self.residuals_}
 
     def load_state(self, state: State) -> None:
         """Take back weights and residuals."""
         self.weights_, self.residuals_ = state["weights"], state["residuals"]
+        self._choose()
 
 
 def _predict(features: Floats, weights: Floats) -> NDArray[np.float64]:

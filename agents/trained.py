@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..data.errors import ShiftgymError
 from ..envs.task import Floats, Task
-from .base import Agent, State
+from .base import Agent, Epoch, State
 from .threads import single_thread
 
 
@@ -89,6 +90,7 @@ class Trained(Agent):
 
     # ------------------------------------------------------------------ fitting
     def _fit(self, task: Task, progress: bool, device: str) -> None:
+        self._began = time.perf_counter()
         observations, outcomes = task.dataset()
         count = len(outcomes) - int(len(outcomes) * self.validation)
         x = torch.as_tensor(observations, device=device)
@@ -113,25 +115,33 @@ class Trained(Agent):
         train: Samples,
         held: Samples,
         *,
+        stage: str,
+        decision_cost: bool,
         epochs: int,
         learning_rate: float,
         progress: bool,
         best: float | None = None,
         averaged: float = 0.0,
-    ) -> list[float]:
+    ) -> None:
         """Minimise ``objective`` over batches of ``train``; keep the weights that ``judge`` likes best on ``held``.
 
         Those of the beginning are among them where ``best`` says how good they were. With ``averaged`` the learning
         rate falls to nothing along a cosine, and what is judged and kept is the running average of the weights with
-        that decay. Returns what the judge said of every epoch, lower is better; nothing where nothing is held out.
+        that decay. What the judge says of every epoch, lower is better, goes into ``history_`` under the name of the
+        stage; ``decision_cost`` says whether that is the cost of decisions.
         """
+
+        def note(epoch: int, loss: float) -> None:
+            self.history_.append(Epoch(stage, epoch, time.perf_counter() - self._began, loss, decision_cost))
+
         optimiser = torch.optim.Adam(self.network_.parameters(), lr=learning_rate)
         average = AveragedModel(self.network_, multi_avg_fn=get_ema_multi_avg_fn(averaged)) if averaged else None  # type: ignore[no-untyped-call]
         order = torch.Generator().manual_seed(self.seed)
         device = train.observations.device
-        history: list[float] = []
-        kept = None if best is None else self._weights()
-        best = np.inf if best is None else best
+        kept, least = None, np.inf
+        if best is not None:
+            note(0, best)
+            kept, least = self._weights(), best
         for epoch in track(range(epochs), description=f"fit {self.name}", disable=not progress):
             for batch in torch.randperm(len(train), generator=order).to(device).split(self.batch_size):  # type: ignore[no-untyped-call]
                 optimiser.zero_grad()
@@ -144,15 +154,15 @@ class Trained(Agent):
             trained, self.network_ = self.network_, self.network_ if average is None else average.module
             if len(held):
                 with torch.no_grad():
-                    history.append(float(judge(held)))
-                if history[-1] < best:
-                    best, kept = history[-1], self._weights()
+                    loss = float(judge(held))
+                note(epoch + 1, loss)
+                if loss < least:
+                    least, kept = loss, self._weights()
             elif epoch + 1 == epochs:
                 kept = self._weights()
             self.network_ = trained
         if kept is not None:
             self.network_.load_state_dict(kept)
-        return history
 
     def _weights(self) -> dict[str, Tensor]:
         """A copy of the network's weights."""

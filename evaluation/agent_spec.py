@@ -10,12 +10,12 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from ..agents import Agent, agent_class, list_agents, make_agent, register_agent
-from ..data.errors import ShiftgymError
+from ..data.errors import ShiftgymError, UnknownNameError
 
 _FORM = re.compile(r"\s*([A-Za-z][\w.:-]*)\s*(?:\((.*)\))?\s*", re.DOTALL)
 
@@ -103,11 +103,39 @@ class AgentSpec:
         except TypeError as error:
             raise ShiftgymError(f"agent {str(self)!r}: {error}") from error
 
+    def settings(self) -> list[str]:
+        """Return the names of the hyper-parameters that a specification may set."""
+        return [item.name for item in fields(self.agent_class()) if item.init and item.name != "seed"]
+
+    def having(self, settings: Mapping[str, Any]) -> AgentSpec:
+        """Return the agent with those of the settings that it has."""
+        known = self.settings()
+        return replace(self, kwargs={**self.kwargs, **{k: v for k, v in settings.items() if k in known}})
+
     def source_digest(self) -> str:
         """Digest of the file that defines a user's own class; empty for the agents of shiftgym."""
         if ":" not in self.name:
             return ""
         return hashlib.sha256(Path(inspect.getfile(self.agent_class())).read_bytes()).hexdigest()[:16]
+
+
+def check_settings(settings: Mapping[str, Any], agents: Iterable[AgentSpec], where: str) -> None:
+    """Check settings that are for whichever agent has them.
+
+    Raises
+    ------
+    ShiftgymError
+        If no agent has one of them, or one that has it does not take the value.
+    """
+    if not settings:
+        return
+    agents = list(agents)
+    known = list(dict.fromkeys(name for agent in agents for name in agent.settings()))
+    for name in settings:
+        if name not in known:
+            raise UnknownNameError(f"hyper-parameter in {where}:", name, known)
+    for agent in agents:
+        agent.having(settings).make()
 
 
 def _imported(name: str) -> type[Agent]:

@@ -69,7 +69,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class Cell:
-    """One fitted agent replaying one scenario with one seed."""
+    """One fitted agent replaying one scenario with one seed; the scenario is that of the seed."""
 
     scenario: Scenario
     fit: Fit
@@ -92,10 +92,11 @@ def plan(suite: Suite, traces: Mapping[str, Trace], device: str = "cpu") -> list
     digests = {spec: trace_digest(trace) for spec, trace in traces.items()}
     fit_code, cell_code = code_digest(_FITTED_BY), code_digest(_SCORED_BY)
     cells = []
-    for scenario in suite.scenarios:
-        content = digest([cell_code, digests[scenario.test], *(digests[spec] for spec in _brought_in(scenario.shift))])
+    for question in suite.scenarios:
+        brought_in = [digests[spec] for spec in _brought_in(question.shift)]
         for agent in suite.agents:
             for seed in suite.seeds:
+                scenario = question.for_seed(seed)
                 fit = Fit(
                     agent=agent,
                     seed=seed,
@@ -105,7 +106,7 @@ def plan(suite: Suite, traces: Mapping[str, Trace], device: str = "cpu") -> list
                     device=device,
                     content=digest([digests[scenario.train], fit_code, agent.source_digest()]),
                 )
-                cells.append(Cell(scenario, fit, content))
+                cells.append(Cell(scenario, fit, content=digest([cell_code, digests[scenario.test], *brought_in])))
     return cells
 
 
@@ -115,9 +116,8 @@ def load_traces(suite: Suite) -> dict[str, Trace]:
     A download then happens once, and a trace that cannot be had stops the run before any work is done. Those
     that shifts bring in are among them.
     """
-    specs = dict.fromkeys(
-        spec for scenario in suite.scenarios for spec in (scenario.train, scenario.test, *_brought_in(scenario.shift))
-    )
+    scenarios = [scenario.for_seed(seed) for scenario in suite.scenarios for seed in suite.seeds]
+    specs = dict.fromkeys(spec for s in scenarios for spec in (s.train, s.test, *_brought_in(s.shift)))
     return {spec: load_trace(spec) for spec in specs}
 
 

@@ -1,8 +1,12 @@
-"""What a fit costs the machine: wall-clock seconds and peak memory."""
+"""What a fit costs the machine: wall-clock seconds and memory."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import gc
+import importlib
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +19,7 @@ _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 @dataclass
 class Effort:
-    """Seconds and the peak resident memory of the process, in MB, filled in when the block ends."""
+    """Seconds, and the peak resident memory above that at the beginning in MB; filled in when the block ends."""
 
     seconds: float = 0.0
     memory_mb: float = 0.0
@@ -26,15 +30,30 @@ def measure() -> Iterator[Effort]:
     """Measure the block.
 
     Linux keeps the peak of the resident memory and lets a process reset its own; elsewhere the memory at the
-    end of the block stands in for it.
+    end of the block stands in for it. Memory of another device does not count.
     """
     effort = Effort()
+    _settle()
     with contextlib.suppress(OSError):
         _CLEAR.write_text("5")  # resets VmHWM, see proc(5)
+    before = _peak_memory()
     start = time.perf_counter()
     yield effort
     effort.seconds = time.perf_counter() - start
-    effort.memory_mb = _peak_memory() / 1e6
+    effort.memory_mb = max(0.0, _peak_memory() - before) / 1e6
+
+
+def _settle() -> None:
+    """Keep out of the block what is not its own.
+
+    The first optimiser of a process loads a large part of torch, and freed memory that an earlier block left behind
+    would be used again without being counted.
+    """
+    if "torch" in sys.modules:
+        importlib.import_module("torch._dynamo")
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # only the C library of Linux has it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _peak_memory() -> float:

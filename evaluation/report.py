@@ -16,8 +16,11 @@ from .tables import Table, all_tables
 
 _ALT = {
     "regret": "The leading score by scenario and agent",
-    "severity": "The leading score against the severity of a shift",
+    "severity": "The leading score against the severity of a shift, or what else a sweep varies",
     "cost_violation": "Mean cost against the share of steps with a violation",
+    "distribution": "Quantiles of the regret of single steps",
+    "learning": "Decision cost on held-out training data against the epoch",
+    "effort": "The leading score against the time and the memory of a fit",
     "replay": "A stretch of a replay: outcome, decision and oracle",
 }
 
@@ -47,7 +50,7 @@ def report(run: Run, console: Console) -> Path:
 
 def _remarks(run: Run) -> list[str]:
     """Return what a reader must know before believing a table."""
-    remarks = []
+    remarks = [run.suite.remark] if run.suite.remark else []
     if len(run.cells) < len(run.info["cells"]):
         remarks.append(f"Only {len(run.cells)} of {len(run.info['cells'])} cells are finished.")
     remarks += [f"Failed: {label}: {error}" for label, error in run.info["failed"].items()]
@@ -68,12 +71,18 @@ def _markdown(run: Run, tables: list[Table], pictures: list[Path]) -> str:
 
 
 def _scenarios(run: Run) -> str:
-    lines = ["### Scenarios", "", "| scenario | trained on | replayed | shift |", "| --- | --- | --- | --- |"]
-    for s in run.suite.scenarios:
-        cells = (s.name, f"`{s.train}`", f"`{s.test}`", f"`{s.shift}`" if s.shift else "none")
-        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    heads = ["scenario", "trained on", "replayed", "shift"]
+    rows = [[s.name, f"`{s.train}`", f"`{s.test}`", f"`{s.shift}`" if s.shift else "none"] for s in run.suite.scenarios]
+    settings = [{**s.env_kwargs, **s.act} for s in run.suite.scenarios]
+    if any(settings):
+        heads.append("settings")
+        for row, chosen in zip(rows, settings, strict=True):
+            row.append(", ".join(f"`{name}={value!r}`" for name, value in chosen.items()))
+    lines = [" | ".join(cell.replace("|", "\\|") for cell in row) for row in rows]
+    table = "\n".join(f"| {line} |" for line in (" | ".join(heads), " | ".join(["---"] * len(heads)), *lines))
     agents = ", ".join(f"`{agent}`" for agent in run.suite.agents)
-    return "\n".join([*lines, "", f"Agents: {agents}. Seeds: {', '.join(map(str, run.suite.seeds))}."])
+    seeds = ", ".join(map(str, run.suite.seeds))
+    return f"### Scenarios\n\n{table}\n\nAgents: {agents}. Seeds: {seeds}."
 
 
 def _provenance(info: dict[str, Any]) -> str:

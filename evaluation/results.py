@@ -46,7 +46,7 @@ class Run:
 
     ======================  =======================================================================
     ``run.json``            suite, versions, machine, command, traces, cells, what failed
-    ``cells/ID.json``       scores of a finished cell, and what its columns mean
+    ``cells/ID.json``       scores of a finished cell, what its columns mean, learning curve of its agent
     ``cells/ID.parquet``    its steps
     ``fits/ID/``            fitted agents, shared by cells
     ``failed/ID.txt``       tracebacks
@@ -112,7 +112,7 @@ class Run:
 
     @functools.cached_property
     def cells(self) -> list[dict[str, Any]]:
-        """Finished cells in the order of the suite: ``id``, ``keys``, ``scores``, ``about``."""
+        """Finished cells in the order of the suite: ``id``, ``fit``, ``keys``, ``scores``, ``about``, ``history``."""
         finished = (cell for cell in self.info["cells"] if self.cell_file(cell["id"]).is_file())
         return [{**cell, **read_json(self.cell_file(cell["id"]))} for cell in finished]
 
@@ -170,16 +170,21 @@ def summary(results: pd.DataFrame) -> pd.DataFrame:
 
     ``X_half_seeds`` is Student's t over seeds, ``X_half_time`` the moving-block bootstrap over time averaged
     over seeds, ``X_half`` both together, for X in cost, regret, normalised_regret and
-    violation_rate.
+    violation_rate. Where every seed replays data of its own, the luck of the steps is in the spread over seeds
+    already, so ``X_half_time`` is NaN and ``X_half`` that over seeds.
     """
     groups = ["scenario", "agent"]
     same = [key for key in KEYS if key not in (*groups, "seed")]
     scores = [c for c in results.columns if c not in KEYS and not c.endswith(("_low", "_high"))]
     grouped = results.groupby(groups, sort=False)
     table = grouped[same].first().join(grouped.size().rename("seeds")).join(grouped[scores].mean())
+    for trace in ("train", "test"):
+        table[trace] = grouped[trace].agg(lambda specs: ", ".join(dict.fromkeys(specs)))
+    same_steps = grouped["test"].nunique() == 1
     for score in (c.removesuffix("_low") for c in results.columns if c.endswith("_low")):
         time_half = (results[f"{score}_high"] - results[f"{score}_low"]) / 2
-        table[f"{score}_half_time"] = time_half.groupby([results[g] for g in groups], sort=False).mean()
+        over_time = time_half.groupby([results[g] for g in groups], sort=False).mean()
+        table[f"{score}_half_time"] = over_time.where(same_steps)
         both = [
             combined_half(table.loc[name, f"{score}_half_time"], values.to_numpy()) for name, values in grouped[score]
         ]

@@ -135,10 +135,11 @@ def _check_device(device: str) -> None:
 def _check_benches(suite: Suite) -> None:
     """Set every scenario up once: one that cannot be replayed is found before hours of fitting, not after."""
     for scenario in suite.scenarios:
-        try:
-            TestBench.make(scenario, suite.seeds[0]).env.close()
-        except ShiftgymError as error:
-            raise ShiftgymError(f"scenario {scenario.name!r} cannot be replayed: {error}") from error
+        for seed in suite.seeds if "{seed}" in scenario.test else suite.seeds[:1]:
+            try:
+                TestBench.make(scenario.for_seed(seed), seed).env.close()
+            except ShiftgymError as error:
+                raise ShiftgymError(f"scenario {scenario.name!r} cannot be replayed: {error}") from error
 
 
 def _compute(missing: Sequence[Cell], tally: Tally, shelf: Path, jobs: int, progress: Progress) -> None:

@@ -18,7 +18,8 @@ from ..data import trace_info
 from ..data.errors import ShiftgymError, UnknownNameError
 from ..data.spec import FILE, parse_spec
 from ..envs.shifts import parse_shift, severity_sweep
-from .agent_spec import AgentSpec
+from .agent_spec import AgentSpec, check_settings
+from .fast import Fast
 from .scores import LEADING
 
 NAMESPACE = "shiftgym/"
@@ -38,16 +39,20 @@ class Scenario:
     env : str
         Id of the environment.
     train, test : str
-        Traces to train on and to replay, in text form (``NAME[@SLOT][[START:STOP]]``).
+        Traces to train on and to replay, in text form (``NAME[@SLOT][[START:STOP]]``). ``{seed}`` in them stands for
+        the seed, so that each seed has data of its own.
     shift : str
         Shift of the test trace in text form; empty for none.
     env_kwargs : mapping
         Further keywords of the environment, the same in training and test; JSON-able.
+    act : mapping
+        Hyper-parameters that an agent has when it decides, whatever it was fitted with; agents that do not have
+        them are left alone. Those that only matter in fitting change nothing here.
     sweep : str
-        The severity sweep this is a point of; empty for none. Sweeps have plots of their own and stay out of
-        the averages over scenarios.
+        The sweep this is a point of; empty for none. Sweeps have plots of their own and stay out of the averages
+        over scenarios.
     severity : float, optional
-        The place on that sweep.
+        The place on that sweep: the severity of the shift, or what else the sweep is over.
     """
 
     name: str
@@ -56,8 +61,14 @@ class Scenario:
     test: str
     shift: str = ""
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    act: Mapping[str, Any] = field(default_factory=dict)
     sweep: str = ""
     severity: float | None = None
+
+    def for_seed(self, seed: int) -> Scenario:
+        """Return the scenario as one seed meets it: with the traces of that seed."""
+        train, test = (spec.replace("{seed}", str(seed)) for spec in (self.train, self.test))
+        return dataclasses.replace(self, train=train, test=test)
 
     def check(self) -> None:
         """Check environment id, trace names and shift without loading any data.
@@ -71,7 +82,8 @@ class Scenario:
             raise UnknownNameError(
                 "environment", self.env, [name for name in gymnasium.registry if name.startswith(NAMESPACE)]
             )
-        for spec in (self.train, self.test):
+        example = self.for_seed(0)
+        for spec in (example.train, example.test):
             name = parse_spec(spec).name
             if not name.startswith(FILE):
                 trace_info(name)
@@ -115,6 +127,10 @@ class Suite:
     score : str
         The score that leads the report, one of :data:`~shiftgym.evaluation.scores.LEADING`; empty for the one that
         suits the results (see :attr:`Run.score`).
+    fast : Fast
+        What its fast form has instead.
+    remark : str
+        What a reader of its results must know, such as that this is a fast form.
     """
 
     name: str
@@ -124,6 +140,8 @@ class Suite:
     title: str = ""
     published: Published | None = None
     score: str = ""
+    fast: Fast = field(default_factory=Fast)
+    remark: str = ""
 
     def __post_init__(self) -> None:
         if self.score and self.score not in LEADING:
@@ -150,6 +168,9 @@ class Suite:
             scenario.check()
         for agent in self.agents:
             agent.make()
+        for scenario in self.scenarios:
+            check_settings(scenario.act, self.agents, f"act of scenario {scenario.name!r}")
+        self.fast.check(self)
 
     def label(self, agent: AgentSpec) -> str:
         """Return what tables call an agent: its name, or its whole text where several share the name."""
@@ -159,7 +180,8 @@ class Suite:
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-able form, which :meth:`from_dict` reads."""
         content = dataclasses.asdict(self)
-        content["agents"] = [str(agent) for agent in self.agents]
+        for place, agents in ((content, self.agents), (content["fast"], self.fast.agents)):
+            place["agents"] = [str(agent) for agent in agents]
         return content
 
     @classmethod
@@ -171,6 +193,7 @@ class Suite:
         content["seeds"] = tuple(content["seeds"])
         if content.get("published"):
             content["published"] = Published(**content["published"])
+        content["fast"] = _fast(content.get("fast", {}))
         return cls(**content)
 
 
@@ -232,9 +255,13 @@ _TOP = {
     "sweeps": list,
     "published": dict,
     "score": str,
+    "fast": dict,
 }
-_SCENARIO = {"name": str, "env": str, "train": str, "test": str, "shift": str, "env_kwargs": dict}
-_SWEEP = {**_SCENARIO, "severities": list}
+_COMMON = {"name": str, "env": str, "train": str, "test": str, "shift": str, "env_kwargs": dict, "act": dict}
+_SCENARIO = {**_COMMON, "sweep": str, "severity": float}
+_SWEEP = {**_COMMON, "severities": list}
+_OPTIONAL = ("shift", "env_kwargs", "act", "sweep", "severity")
+_FAST = {"seeds": list, "agents": list, "scenarios": list, "settings": dict}
 _PUBLISHED = {"source": str, "figures": dict}
 
 
@@ -243,7 +270,7 @@ def parse_suite(content: Mapping[str, Any], name: str) -> Suite:
     where = f"suite {name!r}"
     _check_keys(content, _TOP, where, required=("agents", "seeds"))
     defaults = content.get("defaults", {})
-    _check_keys(defaults, _SCENARIO, f"[defaults] of {where}")
+    _check_keys(defaults, _COMMON, f"[defaults] of {where}")
     scenarios = [
         Scenario(**_merged(defaults, table, _SCENARIO, f"[[scenarios]] of {where}"))
         for table in content.get("scenarios", [])
@@ -256,6 +283,8 @@ def parse_suite(content: Mapping[str, Any], name: str) -> Suite:
     if published is not None:
         _check_keys(published, _PUBLISHED, f"[published] of {where}", required=("source", "figures"))
         _check_figures(published["figures"], [scenario.name for scenario in scenarios], where)
+    fast = content.get("fast", {})
+    _check_keys(fast, _FAST, f"[fast] of {where}")
     return Suite(
         name=name,
         title=content.get("title", ""),
@@ -264,6 +293,16 @@ def parse_suite(content: Mapping[str, Any], name: str) -> Suite:
         seeds=parse_seeds(content["seeds"]),
         published=Published(**published) if published else None,
         score=content.get("score", ""),
+        fast=_fast(fast),
+    )
+
+
+def _fast(content: Mapping[str, Any]) -> Fast:
+    return Fast(
+        seeds=parse_seeds(content.get("seeds", ())),
+        agents=tuple(map(AgentSpec.parse, content.get("agents", ()))),
+        scenarios=tuple(content.get("scenarios", ())),
+        settings=content.get("settings", {}),
     )
 
 
@@ -282,9 +321,12 @@ def _merged(defaults: Mapping[str, Any], table: Any, known: Mapping[str, type], 
     where = f"{table.get('name', 'a nameless one')!r} in {where}"
     _check_keys(table, known, where)
     merged = {**defaults, **table}
-    merged["env_kwargs"] = {**defaults.get("env_kwargs", {}), **table.get("env_kwargs", {})}
-    required = [key for key in known if key not in ("shift", "env_kwargs")]
+    for key in ("env_kwargs", "act"):
+        merged[key] = {**defaults.get(key, {}), **table.get(key, {})}
+    required = [key for key in known if key not in _OPTIONAL]
     _check_keys(merged, known, where, required=required)
+    if ("sweep" in table) != ("severity" in table):
+        raise ShiftgymError(f"{where}: a point of a sweep has both its 'sweep' and its 'severity', the place on it")
     return merged
 
 
@@ -317,7 +359,7 @@ def _check_keys(table: Mapping[str, Any], known: Mapping[str, type], where: str,
     for key, value in table.items():
         if key not in known:
             raise UnknownNameError(f"key in {where}:", key, known)
-        if not isinstance(value, known[key]):
+        if not isinstance(value, known[key]) and not (known[key] is float and type(value) is int):
             raise ShiftgymError(f"{where}: {key} = {value!r} must be of type {known[key].__name__}")
     for key in required:
         if key not in table:

@@ -7,7 +7,7 @@ uncertainty over seeds from Student's t.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -176,13 +176,18 @@ def seed_interval(values: ArrayLike) -> Interval:
     return Interval(float(sample.mean() - half), float(sample.mean() + half))
 
 
-def paired(first: ArrayLike, second: ArrayLike, *, seed: int = 0) -> Paired:
+def paired(
+    first: Sequence[ArrayLike], second: Sequence[ArrayLike], *, same_steps: bool = True, seed: int = 0
+) -> Paired:
     """Compare two agents' costs on the same seeds and steps.
 
     Parameters
     ----------
-    first, second : array, shape (S, T) or (T,)
-        Step costs; row s of both comes from the same seed, column t from the same slot.
+    first, second : sequence of array, shape (T,)
+        Step costs, one array per seed; entry s of both comes from the same seed and the same steps.
+    same_steps : bool
+        Whether all seeds replay the same steps, column t from the same slot. If every seed has steps of its own, their
+        luck is in the spread over seeds, and the interval is that over seeds alone.
     seed : int
         Seed of the bootstrap.
 
@@ -197,21 +202,23 @@ def paired(first: ArrayLike, second: ArrayLike, *, seed: int = 0) -> Paired:
     ValueError
         If the shapes differ.
     """
-    a, b = np.atleast_2d(np.asarray(first, np.float64)), np.atleast_2d(np.asarray(second, np.float64))
-    if a.shape != b.shape:
-        raise ValueError(f"paired costs have shapes {a.shape} and {b.shape}: replay both on the same steps")
-    difference = a - b
-    half = combined_half(time_interval(difference.mean(axis=0), seed=seed).half, difference.mean(axis=1))
-    centre = float(difference.mean())
-    wins = (difference < 0).mean() + (difference == 0).mean() / 2
+    pairs = [(np.asarray(a, np.float64), np.asarray(b, np.float64)) for a, b in zip(first, second, strict=True)]
+    for a, b in pairs:
+        if a.shape != b.shape:
+            raise ValueError(f"paired costs have shapes {a.shape} and {b.shape}: replay both on the same steps")
+    differences = [a - b for a, b in pairs]
+    over_time = time_interval(np.mean(differences, axis=0), seed=seed).half if same_steps else np.nan
+    means = [difference.mean() for difference in differences]
+    half, centre, steps = combined_half(over_time, means), float(np.mean(means)), np.concatenate(differences)
+    wins = (steps < 0).mean() + (steps == 0).mean() / 2
     return Paired(centre, Interval(centre - half, centre + half), float(wins))
 
 
 def combined_half(time_half: float, by_seed: ArrayLike) -> float:
     """Half-width of an interval over time and seeds together.
 
-    All seeds replay the same slots, so the luck of the slots does not average out over seeds: its half-width
-    and that over seeds add up as independent errors do.
+    Where all seeds replay the same slots, the luck of the slots does not average out over seeds: its half-width
+    and that over seeds add up as independent errors do. Where each has slots of its own, ``time_half`` is NaN.
     """
     over_seeds = seed_interval(by_seed).half
     return float(np.hypot(np.nan_to_num(time_half), np.nan_to_num(over_seeds)))

@@ -151,26 +151,32 @@ def _add_published(run: Run, view: Table, scenarios: list[str], many: bool) -> N
 def _average_halves(results: pd.DataFrame, table: pd.DataFrame, scenarios: list[str], score: str) -> pd.Series:
     """Half-widths of averages over scenarios: seeds are paired across them, slots independent."""
     squares = _pivot(table, f"{score}_half_time", scenarios).pow(2)
-    over_time = squares.sum(axis=1, skipna=False) ** 0.5 / len(scenarios)
+    over_time = squares.sum(axis=1) ** 0.5 / len(scenarios)
     mine = results[results["scenario"].isin(scenarios)]
     by_seed = mine.groupby(["agent", "seed"], sort=False)[score].mean()
     halves = {agent: combined_half(half, by_seed[agent].to_numpy()) for agent, half in over_time.items()}
     return pd.Series(halves)
 
 
+def sweep_axis(table: pd.DataFrame) -> str:
+    """What the points of a sweep differ in: the severity of their shift, or what the sweep is called after."""
+    return "severity" if table["shift"].nunique() > 1 else str(table["sweep"].iloc[0])
+
+
 def _sweep(table: pd.DataFrame, sweep: str, score: str) -> Table:
-    """The leading score by agent and severity."""
+    """The leading score by agent and place on the sweep."""
     table = table[table["sweep"] == sweep]
     mean = table.pivot_table(index="agent", columns="severity", values=score, sort=False)
     half = table.pivot_table(index="agent", columns="severity", values=f"{score}_half", sort=False)
     contestants = ~table.groupby("agent", sort=False)["clairvoyant"].first()
-    best, decimals = mean[contestants].min(), _decimals(mean[contestants])
-    head = f"{LEADING[score].capitalize()} against severity: {sweep}"
-    view = Table(head, ["agent", *(f"severity {c:g}" for c in mean.columns)])
+    best, decimals, axis = mean[contestants].min(), _decimals(mean[contestants]), sweep_axis(table)
+    head = f"{LEADING[score].capitalize()} against {axis}{f': {sweep}' if axis != sweep else ''}"
+    view = Table(head, ["agent", *(f"{axis} {c:g}" for c in mean.columns)])
     for agent, row in mean.iterrows():
         cells = [Cell(number(row[c], half.loc[agent, c], decimals), best=row[c] == best[c]) for c in mean.columns]
         view.rows.append([Cell(str(agent)), *cells])
-    view.note = "Severity 0 is the test trace as it is, 1 the shift as given."
+    if axis == "severity":
+        view.note = "Severity 0 is the test trace as it is, 1 the shift as given."
     return view
 
 
@@ -185,7 +191,7 @@ _COLUMNS = (
     ("decision p50 ms", "latency_p50_ms", 1.0),
     ("p99 ms", "latency_p99_ms", 1.0),
     ("fit s", "fit_seconds", 1.0),
-    ("peak MB", "fit_memory_mb", 1.0),
+    ("fit MB", "fit_memory_mb", 1.0),
 )
 
 
@@ -235,14 +241,15 @@ def _paired(run: Run, table: pd.DataFrame) -> list[Table]:
 
 
 def _versus(run: Run, scenario: str, agent: str, other: str) -> str:
+    seeds = run.suite.seeds
     try:
-        costs = [
-            np.stack([run.steps(scenario, name, seed, ["cost"])["cost"].to_numpy() for seed in run.suite.seeds])
-            for name in (agent, other)
-        ]
+        mine, theirs = (
+            [run.steps(scenario, name, seed, ["cost"])["cost"].to_numpy() for seed in seeds] for name in (agent, other)
+        )
+        replayed = {run.find(scenario, agent, seed)["keys"]["test"] for seed in seeds}
     except ShiftgymError:
         return NOTHING
-    result = paired(*costs)
+    result = paired(mine, theirs, same_steps=len(replayed) == 1)
     half = result.interval.half
     decimals = int(np.clip(1 - np.floor(np.log10(half)), 1, 9)) if half > 0 else 4  # two digits of the interval
     form = "+.3g" if max(abs(result.difference), half) >= 1e4 else f"+.{decimals}f"

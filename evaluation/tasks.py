@@ -17,7 +17,7 @@ from .effort import measure
 from .results import CELLS, Run, read_json, write_json
 from .rollout import TestBench, make_training_env, rollout
 
-EFFORT_FILE = "effort.json"
+EFFORT_FILE, HISTORY_FILE = "effort.json", "history.json"
 
 
 def run_fit(fit: Fit, folder: Path) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def run_fit(fit: Fit, folder: Path) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``fit_seconds`` and ``fit_memory_mb``, which are saved beside the agent.
+        ``fit_seconds`` and ``fit_memory_mb``, which are saved beside the agent, as is its learning curve.
     """
     agent = fit.agent.make(fit.seed)
     env = make_training_env(*fit.home)
@@ -41,6 +41,7 @@ def run_fit(fit: Fit, folder: Path) -> dict[str, Any]:
         try:
             agent.save(draft)
             write_json(draft / EFFORT_FILE, cost)
+            write_json(draft / HISTORY_FILE, {"epochs": [epoch._asdict() for epoch in agent.history_]})
             if not target.exists():
                 draft.replace(target)
         finally:
@@ -56,8 +57,8 @@ def run_cell(cell: Cell, run: Run, fits: Path) -> dict[str, Any]:
     dict
         The scores.
     """
-    cell.fit.agent.agent_class()  # registers a class of the user's own, which load_agent then finds
-    agent = load_agent(fits / cell.fit.id)
+    spec = cell.fit.agent.having(cell.scenario.act)  # registers a class of the user's own, which load_agent then finds
+    agent = load_agent(fits / cell.fit.id, **spec.kwargs)
     bench = TestBench.make(cell.scenario, cell.fit.seed)
     with single_thread(), measure() as effort:
         replay = rollout(agent, bench)
@@ -83,5 +84,6 @@ def run_cell(cell: Cell, run: Run, fits: Path) -> dict[str, Any]:
     bench.env.close()
     with atomic_write(run.folder / CELLS / f"{cell.id}.parquet", "wb") as file:
         pd.DataFrame(replay.columns()).to_parquet(file, index=False, compression="zstd")
-    write_json(run.cell_file(cell.id), {"scores": scores, "about": about})
+    history = read_json(fits / cell.fit.id / HISTORY_FILE)["epochs"]  # kept here too: a run may borrow its fits
+    write_json(run.cell_file(cell.id), {"scores": scores, "about": about, "history": history})
     return scores

@@ -156,7 +156,12 @@ def test_validation_keeps_the_best_epoch() -> None:
     held = int(len(outcomes) * agent.validation)
     with torch.no_grad():
         kept = float(agent.loss(agent.output(torch.tensor(observations[-held:])), torch.tensor(outcomes[-held:]), None))
-    assert kept == pytest.approx(min(agent.history_), rel=1e-5)
+    assert kept == pytest.approx(min(epoch.loss for epoch in agent.history_), rel=1e-5)
+    assert [epoch.epoch for epoch in agent.history_] == list(range(1, 13))
+    assert all(epoch.stage == "fit" and epoch.decision_cost for epoch in agent.history_)
+    seconds = [epoch.seconds for epoch in agent.history_]
+    assert seconds == sorted(seconds)
+    assert seconds[0] > 0
 
 
 def test_your_own_agent(tmp_path: Path) -> None:
@@ -198,6 +203,23 @@ def test_bad_parameters(parameters: dict[str, Any], message: str) -> None:
 def test_a_number_of_samples_that_is_none(name: str, samples: Any) -> None:
     with pytest.raises(ShiftgymError, match=f"samples is {samples}: give a whole number"):
         make_agent(name, samples=samples)
+
+
+@pytest.mark.parametrize("name", ["saa", "residual-saa"])
+def test_a_saved_agent_decides_with_another_number_of_samples_as_if_fitted_with_it(tmp_path: Path, name: str) -> None:
+    env = make_env()
+    observations = env.unwrapped.task.dataset()[0][:20]
+    make_agent(name, seed=3, samples=7).fit(env).save(tmp_path)
+    for samples in (7, 12, None):
+        anew: Any = make_agent(name, seed=3, samples=samples).fit(env)
+        loaded: Any = load_agent(tmp_path, samples=samples)
+        assert np.array_equal(loaded.scenarios(observations), anew.scenarios(observations))
+        assert np.array_equal(loaded.act(observations), anew.act(observations))
+    assert loaded.scenarios(observations).shape[1] > 12
+    with pytest.raises(ShiftgymError, match="samples is 0"):
+        load_agent(tmp_path, samples=0)
+    with pytest.raises(ShiftgymError, match="did you mean 'samples'"):
+        load_agent(tmp_path, sample=3)
 
 
 def test_bad_use(tmp_path: Path) -> None:

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from shiftgym.agents import diffusion
+from shiftgym.agents import diffusion, make_agent
 from shiftgym.agents.diffusion import Diffusion, cumulative_signal
-from shiftgym.agents.networks import Encoder
+from shiftgym.agents.mixed_precision import PRECISIONS, Rounded
+from shiftgym.agents.networks import Encoder, layers
+from shiftgym.agents.predictors import Centred, Gaussian
 from shiftgym.data import ShiftgymError, UnknownNameError
 from shiftgym.envs.task import Layout
 
@@ -189,14 +191,16 @@ def full_sum(model: Diffusion, contexts: Tensor, outcomes: Tensor, draws: int) -
     return -total
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("seed", "importance"), [(0, True), (1, True), (2, True), (0, False)])
 @torch.no_grad()
-def test_the_importance_sampler_is_unbiased(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The mean of many estimates with skewed odds is the full sum, within five standard errors."""
-    model = make(steps=12, sampling_steps=3, timesteps=2, seed=seed).eval()
+def test_the_likelihood_is_unbiased(seed: int, importance: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mean of many estimates is the full sum, within five standard errors: with skewed odds, and with even ones."""
+    model = make(steps=12, sampling_steps=3, timesteps=2, seed=seed, importance=importance).eval()
     contexts, outcomes = torch.randn(1, 2), torch.randn(1, 3, 2)
     truth = full_sum(model, contexts, outcomes, 20_000)[0]
-    monkeypatch.setattr(model, "timestep_odds", lambda: skewed(model, seed))
+    model.visits += 100  # so that there are odds to learn
+    if importance:
+        monkeypatch.setattr(model, "timestep_odds", lambda: skewed(model, seed))
     many = outcomes.expand(20_000, -1, -1)
     estimates = model.log_likelihood(contexts.expand(20_000, -1), many, torch.Generator().manual_seed(seed))
     error = estimates.std(0) / math.sqrt(len(many))
@@ -224,40 +228,97 @@ def test_odds_learned_from_the_terms_lower_the_variance() -> None:
     assert learned.var() < 0.7 * uniform.var()
     error = math.sqrt((learned.var() + uniform.var()) / 20_000)
     assert abs(learned.mean() - uniform.mean()) < 5 * error
+    model.importance = False
+    assert torch.equal(model.timestep_odds(), torch.full((30,), 1 / 30))
 
 
-def gradients(value: Tensor, model: Diffusion) -> list[Tensor]:
-    return list(torch.autograd.grad(value, list(model.parameters()), allow_unused=False))
+def gradients(value: Tensor, model: nn.Module) -> Tensor:
+    """Gradients in all weights, one after the other; none of the weights may be left out."""
+    return torch.cat([part.flatten() for part in torch.autograd.grad(value, list(model.parameters()))])
 
 
-@pytest.mark.parametrize("what", ["likelihood", "chain"])
-def test_recomputing_activations_changes_no_gradient(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("rows", [1, 7, 10, 29, 10**9])
+@pytest.mark.parametrize("centred", [False, True])
+def test_block_by_block_is_the_weighted_sum(rows: int, centred: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its value and its gradients, whatever goes through the denoiser together; never more than it may."""
+    diffusion_model = make(steps=20, sampling_steps=6, timesteps=4)
+    forecast = Gaussian(Encoder(CONTEXT, torch.randn(50, 2)), (6, 5), 2)
+    model = (Centred(forecast, diffusion_model) if centred else diffusion_model).double()
+    contexts, outcomes, weights = torch.randn(3, 2).double(), torch.randn(3, 5, 2).double(), torch.randn(3, 5).double()
+    denoise, seen = diffusion_model.denoise, []
+
+    def watched(context: Tensor, noisy: Tensor, step: Tensor) -> Tensor:
+        seen.append(step.numel())
+        return denoise(context, noisy, step)
+
+    monkeypatch.setattr(diffusion_model, "denoise", watched)
+    monkeypatch.setattr(diffusion, "_ROWS", rows)
+    value = model.weighted_likelihood(contexts, outcomes, weights, torch.Generator().manual_seed(0))
+    assert sum(seen) == 4 * 3 * 5
+    assert max(seen) <= max(5, rows)
+    assert rows != 29 or seen == [15] * 4
+    expected = (weights * model.log_likelihood(contexts, outcomes, torch.Generator().manual_seed(0))).sum()
+    torch.testing.assert_close(value, expected)
+    # twice the value has twice the gradient, so that what follows it in a loss reaches the weights
+    torch.testing.assert_close(gradients(2 * value, model), 2 * gradients(expected, model))
+
+
+class Kept:
+    """A tensor that autograd keeps, counted among the elements alive as long as it does."""
+
+    alive, most = 0, 0
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+        Kept.alive += tensor.numel()
+        Kept.most = max(Kept.most, Kept.alive)
+
+    def __del__(self) -> None:
+        Kept.alive -= self.tensor.numel()
+
+
+def test_a_weighted_sum_keeps_one_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The most elements that autograd keeps at a time grow with neither k nor T; those of the plain sum do."""
+    monkeypatch.setattr(diffusion, "_ROWS", 100)
+    outcomes, weights = torch.randn(2, 50, 2), torch.ones(2, 50)
+
+    def most(blockwise: bool, **parameters: int) -> int:
+        model, generator = make(**parameters), torch.Generator().manual_seed(0)
+        Kept.most = Kept.alive
+        before = Kept.alive
+        with torch.autograd.graph.saved_tensors_hooks(Kept, lambda kept: kept.tensor):
+            if blockwise:
+                value = model.weighted_likelihood(torch.zeros(2, 2), outcomes, weights, generator)
+            else:
+                value = (weights * model.log_likelihood(torch.zeros(2, 2), outcomes, generator)).sum()
+        value.backward()
+        return Kept.most - before
+
+    few = most(True, timesteps=2)
+    assert few == most(True, timesteps=40) == most(True, timesteps=2, steps=100)
+    assert most(False, timesteps=40) > 10 * few
+
+
+def test_recomputing_activations_changes_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     model = make(steps=20, sampling_steps=6, timesteps=4, eta=0.5).double()
-    contexts, outcomes = torch.randn(3, 2).double(), torch.randn(3, 5, 2).double()
+    contexts = torch.randn(3, 2).double()
     calls: list[int] = []
     recompute = diffusion.checkpoint
 
-    def counted(function: Any, *arguments: Any, use_reentrant: bool) -> Any:
+    def counted(function: Any, *arguments: Any, **keywords: Any) -> Any:
         calls.append(1)
-        return recompute(function, *arguments, use_reentrant=use_reentrant)
+        return recompute(function, *arguments, **keywords)
 
-    def plain(function: Any, *arguments: Any, use_reentrant: bool) -> Any:
+    def plain(function: Any, *arguments: Any, **_: Any) -> Any:
         return function(*arguments)
 
     found = []
-    for rows, through in ((1, counted), (10**9, plain)):
-        monkeypatch.setattr(diffusion, "_ROWS", rows)
+    for through in (counted, plain):
         monkeypatch.setattr(diffusion, "checkpoint", through)
-        generator = torch.Generator().manual_seed(0)
-        if what == "likelihood":
-            value = model.log_likelihood(contexts, outcomes, generator).sum()
-        else:
-            value = (model.sample(contexts, 5, generator) ** 3).sum()
-        found.append(gradients(value, model))
-    assert len(calls) == (4 if what == "likelihood" else 6)
-    for one, other in zip(*found, strict=True):
-        torch.testing.assert_close(one, other)
-        assert one.abs().max() > 0
+        found.append(gradients((model.sample(contexts, 5, torch.Generator().manual_seed(0)) ** 3).sum(), model))
+    assert len(calls) == 6
+    torch.testing.assert_close(*found)
+    assert found[0].abs().max() > 0
 
 
 @pytest.mark.parametrize("steps", [20, 150])
@@ -274,9 +335,9 @@ def test_a_chain_keeps_little_for_its_backward(steps: int) -> None:
     assert sum(kept) < steps * 64 * 2 * 4
 
 
-def test_learns_a_known_law() -> None:
-    """Trained on a Gaussian that depends on the context, it draws that Gaussian (bounds of one short training)."""
-    model = make(outcomes=1, steps=100, sampling_steps=20, seed=1)
+def trained(**parameters: Any) -> Any:
+    """A diffusion trained for a moment on y | x ~ N(x_1, 0.5^2)."""
+    model = make(outcomes=1, steps=100, sampling_steps=20, seed=1, **parameters)
     generator = torch.Generator().manual_seed(0)
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
     for turn in range(300):
@@ -287,10 +348,56 @@ def test_learns_a_known_law() -> None:
         optimiser.zero_grad()
         model.fit_loss(contexts, outcomes, generator).backward()
         optimiser.step()
+    return model
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_learns_a_known_law(precision: str) -> None:
+    """It draws the Gaussian that it was trained on (bounds of one short training)."""
+    model = trained(precision=precision)
     with torch.no_grad():
+        generator = torch.Generator().manual_seed(0)
         samples = model.sample(torch.tensor([[-1.0, 0.0], [1.0, 0.0]]), 2000, generator)[..., 0]
     assert samples.mean(1).tolist() == pytest.approx([-1.0, 1.0], abs=0.2)
     assert samples.std(1).tolist() == pytest.approx([0.5, 0.5], abs=0.15)
+
+
+# ------------------------------------------------------------------------------------------------ mixed precision
+def test_bfloat16_is_close() -> None:
+    """Samples and both estimators' gradients over a batch, against those of the same weights in float32."""
+    model = trained()
+    contexts, weights = torch.randn(64, 2, generator=torch.Generator().manual_seed(1)), torch.randn(64, 10)
+    samples, through, likelier = [], [], []
+    for precision in PRECISIONS:
+        model.precision = precision
+        drawn = model.sample(contexts, 10, torch.Generator().manual_seed(2))
+        samples.append(drawn.detach())
+        through.append(gradients((drawn**2).mean(), model))
+        model.visits.zero_()
+        generator = torch.Generator().manual_seed(3)
+        likelier.append(gradients(model.weighted_likelihood(contexts, samples[0], weights, generator), model))
+    assert not torch.equal(*samples)
+    torch.testing.assert_close(*samples, atol=0.03, rtol=0)  # of a spread of 0.5
+    for exact, rounded in (through, likelier):
+        assert torch.nn.functional.cosine_similarity(exact, rounded, dim=0) > 0.999
+        assert float(rounded.norm() / exact.norm()) == pytest.approx(1.0, abs=0.01)
+
+
+def test_bfloat16_gradients_add_up_in_the_weights_precision() -> None:
+    """A thousand times one: a sum in bfloat16 would end at 256."""
+    body = layers(1, (), 1)
+    rounded = Rounded(body)
+    torch.stack([rounded(torch.zeros(1, 1)) for _ in range(1000)]).sum().backward()
+    assert body[0].bias.grad == 1000
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_bfloat16_stays_inside(dtype: torch.dtype) -> None:
+    """Samples, sums and gradients have the precision of the weights."""
+    model = make(precision="bfloat16").to(dtype)
+    samples = model.sample(torch.randn(3, 2).to(dtype), 4, torch.Generator().manual_seed(0))
+    assert samples.dtype == dtype
+    assert gradients(samples.sum(), model).dtype == dtype
 
 
 # ------------------------------------------------------------------------------------------------ what is refused
@@ -308,6 +415,14 @@ def test_learns_a_known_law() -> None:
 def test_parameters_out_of_range(parameters: dict[str, Any], message: str) -> None:
     with pytest.raises(ShiftgymError, match=message):
         make(**parameters)
+
+
+def test_unknown_precision() -> None:
+    message = "unknown precision 'bfloat'; did you mean 'bfloat16'"
+    with pytest.raises(UnknownNameError, match=message):
+        make(precision="bfloat")
+    with pytest.raises(UnknownNameError, match=message):
+        make_agent("two-stage-diffusion", precision="bfloat")
 
 
 def test_unknown_schedule() -> None:

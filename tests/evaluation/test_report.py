@@ -3,12 +3,17 @@ import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from shiftgym.data.errors import ShiftgymError
+from shiftgym.evaluation import plots_of_training
 from shiftgym.evaluation.agent_spec import AgentSpec
 from shiftgym.evaluation.listing import KINDS, listing
+from shiftgym.evaluation.plots import plot_severity
+from shiftgym.evaluation.plots_of_steps import plot_distribution
+from shiftgym.evaluation.plots_of_training import learning_curves, plot_effort, plot_learning
 from shiftgym.evaluation.report import report
 from shiftgym.evaluation.results import Run
 from shiftgym.evaluation.run import execute
@@ -54,7 +59,7 @@ def test_report_writes_markdown_and_pictures_with_text_as_text(run):
     for wanted in ("Normalised regret", "DFL", "Machine:", "measured", "scale(factor=2.0, onset=0.5)", "Command:"):
         assert wanted in markdown
     assert "synthetic" not in markdown.replace("synthetic-", "")
-    for name in ("regret", "severity", "cost_violation", "replay"):
+    for name in ("regret", "severity", "cost_violation", "distribution", "replay"):
         assert f"plots/{name}.svg" in markdown
         png = (run.folder / "plots" / f"{name}.png").read_bytes()
         assert png.startswith(b"\x89PNG")
@@ -62,6 +67,54 @@ def test_report_writes_markdown_and_pictures_with_text_as_text(run):
         words = " ".join(element.text or "" for element in drawn.iter("{http://www.w3.org/2000/svg}text"))
         assert ("persistence" if name == "replay" else "saa") in words
         assert "synthetic" not in words
+
+
+def test_no_pictures_of_training_where_nothing_was_trained(run):
+    assert plot_learning(run) is None
+    assert plot_effort(run) is None
+
+
+def test_pictures_of_training_have_a_panel_per_home_and_say_where_a_curve_is_lowest(suite, tmp_path, monkeypatch):
+    monkeypatch.setattr(plots_of_training, "_NOTICEABLE", 0.0)
+    other = replace(suite.scenarios[0], name="short", env_kwargs={"lookback": 14})
+    agents = (AgentSpec("dfl", {"epochs": 3, "hidden": [8]}), AgentSpec("two-stage", {"epochs": 1, "hidden": [8]}))
+    trained = execute(replace(suite, scenarios=(*suite.scenarios, other), agents=agents), tmp_path).run
+    curves = learning_curves(trained)
+    assert list(curves["home"].unique()) == ["home", "short"]
+    assert set(curves["agent"]) == {"dfl"}
+    assert len(curves) == 2 * 2 * 3  # homes, seeds, epochs
+    figure = plot_learning(trained)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["home", "short"]
+    mean = curves[curves["home"] == "home"].groupby("epoch")["loss"].mean()
+    line, lowest = figure.axes[0].lines
+    assert line.get_ydata() == pytest.approx(mean.to_numpy())
+    assert (lowest.get_xdata()[0], lowest.get_ydata()[0]) == (mean.idxmin(), pytest.approx(mean.min()))
+    assert [axes.get_xlabel() for axes in plot_effort(trained).axes] == ["seconds to fit", "memory to fit, MB"]
+    markdown = report(trained, Console(quiet=True)).read_text()
+    assert "plots/learning.svg" in markdown
+    assert "plots/effort.svg" in markdown
+
+
+def test_a_box_shows_quantiles_of_the_steps_of_all_seeds(run):
+    figure = plot_distribution(run)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["home", "grown"]
+    regret = np.concatenate([run.steps("home", "saa", seed)["regret"] for seed in (0, 1)])
+    drawn = {round(float(y), 9) for line in figure.axes[0].lines for y in line.get_ydata()}
+    for wanted in (*np.quantile(regret, [0.05, 0.5, 0.95]), regret.mean()):
+        assert round(float(wanted), 9) in drawn
+
+
+def test_a_sweep_over_anything_is_called_what_it_varies(suite, tmp_path):
+    home = suite.scenarios[0]
+    points = tuple(replace(home, name=f"M={m}", act={"samples": m}, sweep="samples", severity=m) for m in (2, 20, 200))
+    run = execute(replace(suite, scenarios=(home, *points), seeds=(0,)), tmp_path).run
+    table = next(table for table in all_tables(run) if table.title == "Normalised regret against samples")
+    assert table.columns == ["agent", "samples 2", "samples 20", "samples 200"]
+    assert not table.note
+    axes = plot_severity(run).axes[0]
+    assert axes.get_xlabel() == "samples"
+    assert axes.get_xscale() == "log"
+    assert "`samples=20`" in report(run, Console(quiet=True)).read_text()
 
 
 def test_synthetic_traces_are_called_synthetic_everywhere(tmp_path):

@@ -18,10 +18,12 @@ from shiftgym.evaluation import results as results_module
 from shiftgym.evaluation import run as run_module
 from shiftgym.evaluation import tasks as tasks_module
 from shiftgym.evaluation.agent_spec import AgentSpec
+from shiftgym.evaluation.effort import measure
 from shiftgym.evaluation.pool import run_tasks
 from shiftgym.evaluation.progress import LineProgress, Progress
 from shiftgym.evaluation.results import EFFORT, KEYS, Run, summary
 from shiftgym.evaluation.run import Interrupted, StoppedError, execute
+from shiftgym.evaluation.scenario import Suite
 
 
 class Listener(Progress):
@@ -160,7 +162,7 @@ def test_a_full_disk_ends_the_run_with_one_message_and_readable_cells(suite, tmp
     @contextlib.contextmanager
     def filling(path, *arguments, **keywords):
         writes.append(path)
-        if len(writes) > 12:
+        if len(writes) > 20:
             try:
                 raise OSError(errno.ENOSPC, "No space left on device")
             except OSError as error:
@@ -248,6 +250,59 @@ def test_lost_steps_and_a_run_of_another_version_are_named(suite, tmp_path):
     (tmp_path / "run.json").write_text(json.dumps(info))
     with pytest.raises(ShiftgymError, match=r"another form.*climate.*shiftgym \d"):
         _ = Run(tmp_path).suite
+
+
+def test_seeds_with_data_of_their_own_are_trained_and_replayed_on_it(scenario, log, tmp_path):
+    own = replace(scenario, train=f"{log}[{{seed}}00:{{seed}}90]", test=f"{log}[{{seed}}90:290]")
+    suite = Suite("own", (own, replace(own, name="shared", test=scenario.test)), (AgentSpec("saa"),), seeds=(0, 1))
+    run = execute(suite, tmp_path).run
+    home = run.results.query("scenario == 'home'").set_index("seed")
+    assert home["train"].to_dict() == {seed: f"{log}[{seed}00:{seed}90]" for seed in (0, 1)}
+    assert home["test"].to_dict() == {seed: f"{log}[{seed}90:290]" for seed in (0, 1)}
+    assert home.loc[0, "steps"] > home.loc[1, "steps"]
+    table = summary(run.results).set_index("scenario")
+    assert np.isnan(table.loc["home", "cost_half_time"])
+    assert table.loc["home", "cost_half"] == table.loc["home", "cost_half_seeds"]
+    assert table.loc["shared", "cost_half"] > table.loc["shared", "cost_half_seeds"]
+    assert table.loc["home", "test"] == f"{log}[090:290], {log}[190:290]"
+    beyond = replace(suite, seeds=(0, 9))
+    with pytest.raises(ShiftgymError):
+        execute(beyond, tmp_path / "beyond")
+    assert not (tmp_path / "beyond").exists()
+
+
+def test_the_number_of_samples_to_decide_with_needs_no_other_fit(scenario, tmp_path):
+    few = replace(scenario, name="few", act={"samples": 3})
+    agents = (AgentSpec("residual-saa", {"samples": 50}), AgentSpec("persistence"))
+    told = Listener()
+    run = execute(Suite("m", (scenario, few), agents, seeds=(0,)), tmp_path / "a", progress=told).run
+    assert sum(label.startswith("fit") for label in told.labels) == 2
+    fitted = execute(Suite("m", (scenario,), (AgentSpec("residual-saa", {"samples": 3}),), (0,)), tmp_path / "b").run
+    costs = run.results.set_index(["agent", "scenario"])["cost"]
+    assert costs["residual-saa", "few"] == fitted.results["cost"].iloc[0]
+    assert costs["residual-saa", "few"] != costs["residual-saa", "home"]
+    assert costs["persistence", "few"] == costs["persistence", "home"]
+
+
+def test_learning_curves_are_kept_beside_the_agent_and_in_its_cells(scenario, tmp_path):
+    agents = (AgentSpec("dfl", {"epochs": 2, "hidden": [8]}), AgentSpec("saa"))
+    run = execute(Suite("m", (scenario,), agents, seeds=(0,)), tmp_path / "a", fits=tmp_path / "fits").run
+    learned, plain = run.cells
+    assert plain["history"] == []
+    assert [(e["stage"], e["epoch"], e["decision_cost"]) for e in learned["history"]] == [("fit", 1, True),
+                                                                                         ("fit", 2, True)]  # fmt: skip
+    beside = json.loads((tmp_path / "fits" / learned["fit"] / "history.json").read_text())
+    assert beside["epochs"] == learned["history"]
+    assert 0 < learned["history"][0]["seconds"] < learned["history"][1]["seconds"] < learned["scores"]["fit_seconds"]
+
+
+def test_memory_is_what_the_block_needs_above_its_start():
+    with measure() as effort:
+        np.ones(10_000_000)  # 80 MB
+    assert 70 < effort.memory_mb < 120 or not Path("/proc/self/clear_refs").exists()
+    with measure() as effort:
+        pass
+    assert effort.memory_mb < 10
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):

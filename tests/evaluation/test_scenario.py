@@ -1,6 +1,7 @@
 import pytest
 
 from shiftgym.data.errors import ShiftgymError
+from shiftgym.data.spec import parse_spec
 from shiftgym.evaluation.agent_spec import AgentSpec
 from shiftgym.evaluation.scenario import Scenario, Suite, list_suites, load_suite, parse_suite, sweep_scenarios
 
@@ -83,6 +84,10 @@ def change(path, value):
         (["scenarios", 1, "name"], "home", "home more than once"),
         (["scenarios", 0], "home", "no table"),
         (["defaults", "train"], None, "lacks 'train'"),
+        (["scenarios", 0, "sweep"], "assets", "both its 'sweep' and its 'severity'"),
+        (["scenarios", 0, "severity"], 1.0, "both its 'sweep' and its 'severity'"),
+        (["scenarios", 0, "act"], 3, "type dict"),
+        (["defaults", "sweep"], "assets", "unknown key"),
         (["sweeps", 0, "severities"], None, "lacks 'severities'"),
         (["sweeps", 0, "shift"], "gausian(scale=1)", "did you mean 'gaussian'"),
         (["published", "figures", "DFL"], {"hom": 0.1}, "did you mean 'home'"),
@@ -98,6 +103,9 @@ def test_what_is_wrong_in_a_suite_is_named(path, value, message):
     ("path", "value", "message"),
     [
         (["agents"], ["two-stag"], "did you mean 'two-stage'"),
+        (["scenarios", 1, "act"], {"sample": 3}, "act of scenario 'code'.*did you mean 'samples'"),
+        (["scenarios", 1, "act"], {"samples": 0}, "samples is 0"),
+        (["scenarios", 1, "test"], "synthetic-azure-2023-code@2s[{sede}0:]", "is not START:STOP"),
         (["agents"], ["saa(sample=1)"], "samples"),
         (["defaults", "env"], "shiftgym/Provisionin-v0", "did you mean 'shiftgym/Provisioning-v0'"),
         (["scenarios", 1, "test"], "synthetic-azure-2023-cod@2s", "did you mean 'synthetic-azure-2023-code'"),
@@ -127,3 +135,25 @@ def test_a_sweep_at_severity_zero_is_the_trace_as_it_is():
     assert (zero.severity, one.severity) == (0.0, 1.0)
     assert one.shift == "scale(factor=3.0)"
     assert zero.shift != one.shift
+
+
+def test_a_scenario_may_be_a_point_of_a_sweep_over_anything_and_act_otherwise():
+    point = {"name": "n=5", "sweep": "samples", "severity": 5, "act": {"samples": 5}}
+    content = {**GOOD, "scenarios": [*GOOD["scenarios"], point]}
+    content["defaults"] = {**GOOD["defaults"], "act": {"samples": 3}}
+    suite = parse_suite(content, "mine")
+    suite.check()
+    home, _, five, *_ = suite.scenarios
+    assert (five.sweep, five.severity) == ("samples", 5.0)
+    assert (home.act, five.act) == ({"samples": 3}, {"samples": 5})
+    assert Suite.from_dict(suite.to_dict()) == suite
+
+
+def test_each_seed_may_have_data_of_its_own():
+    scenario = Scenario("s", GOOD["defaults"]["env"], "allocation[{seed}0000:{seed}5000]", "allocation[{seed}5000:]")
+    scenario.check()
+    assert scenario.for_seed(0).train == "allocation[00000:05000]"
+    assert scenario.for_seed(12).test == "allocation[125000:]"
+    assert (parse_spec(scenario.for_seed(0).train).start, parse_spec(scenario.for_seed(0).train).stop) == (0, 5000)
+    plain = Scenario("s", "e", "a", "b")
+    assert plain.for_seed(3) == plain

@@ -105,6 +105,16 @@ def test_paired_sees_a_difference_that_single_intervals_hide():
         scores.paired(common, common[:, :5])
 
 
+def test_seeds_with_steps_of_their_own_have_the_luck_of_the_steps_in_their_spread():
+    rng = np.random.default_rng(5)
+    first, second = [rng.normal(1, 1, n) for n in (50, 60, 70)], [rng.normal(0, 1, n) for n in (50, 60, 70)]
+    result = scores.paired(first, second, same_steps=False)
+    by_seed = [(a - b).mean() for a, b in zip(first, second, strict=True)]
+    assert result.difference == pytest.approx(np.mean(by_seed))
+    assert result.interval.half == pytest.approx(scores.seed_interval(by_seed).half)
+    assert result.win_rate == pytest.approx(np.mean(np.concatenate(first) < np.concatenate(second)))
+
+
 def test_forecast_scores_equal_brute_force():
     rng = np.random.default_rng(5)
     sample, truth = rng.gamma(2.0, 1.0, (40, 9, 2)), rng.gamma(2.0, 1.0, (40, 2))
