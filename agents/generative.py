@@ -37,6 +37,10 @@ class Generative(Trained, ScenarioAgent):
     ----------
     hidden, epochs, batch_size, learning_rate, validation
         See :class:`~shiftgym.agents.trained.Trained`; ``epochs`` and ``learning_rate`` are those of the first stage.
+    conditional : bool
+        Whether the distribution depends on the observation. Without, one set of samples serves every decision point.
+    dropout : float
+        Share of the units of a Gaussian forecast that are left out, at random, in each training step.
     averaged : float
         Decay of the running average of the weights that is kept; 0 for none, and a constant learning rate.
     samples : int
@@ -48,8 +52,8 @@ class Generative(Trained, ScenarioAgent):
     regulariser : float
         Weight of the likelihood in the second stage, relative to the cost; it keeps the samples like outcomes.
     guard : float
-        How much worse than after the first stage the likelihood loss on held-out data may become, as a share of its
-        size then; epochs beyond that are not kept, however cheap their decisions.
+        By how much the likelihood loss on held-out data, per outcome, may become worse than after the first stage;
+        epochs beyond that are not kept, however cheap their decisions.
     """
 
     #: "", "reparameterised" or "score": how the second stage follows the cost of decisions.
@@ -57,6 +61,8 @@ class Generative(Trained, ScenarioAgent):
 
     hidden: tuple[int, ...] = (256, 256)
     epochs: int = 100
+    conditional: bool = True
+    dropout: float = 0.0
     averaged: float = 0.99
     samples: int = 200
     train_samples: int = 25
@@ -74,8 +80,9 @@ class Generative(Trained, ScenarioAgent):
         for field in ("focus_rate", "regulariser", "guard"):
             if getattr(self, field) < 0:
                 raise ShiftgymError(f"{field} is {getattr(self, field)}: give a number that is not negative")
-        if not 0 <= self.averaged < 1:
-            raise ShiftgymError(f"averaged is {self.averaged}: give a decay in [0, 1)")
+        for field in ("averaged", "dropout"):
+            if not 0 <= getattr(self, field) < 1:
+                raise ShiftgymError(f"{field} is {getattr(self, field)}: give a share in [0, 1)")
 
     @abstractmethod
     def _build(self, observations: Tensor) -> Predictor:
@@ -112,7 +119,7 @@ class Generative(Trained, ScenarioAgent):
             cost = float(self._held_cost(judged))
             before = float(self._repeatable(self._likelihood_loss, judged))
         self._cost_scale = abs(cost) or 1.0
-        limit = before + self.guard * abs(before)
+        limit = before + self.guard
 
         def judge(samples: Samples) -> Tensor:
             worse = self._repeatable(self._likelihood_loss, samples) > limit
@@ -136,7 +143,8 @@ class Generative(Trained, ScenarioAgent):
         return ((outcomes - self.level_) / self.scale_).float()
 
     def _likelihood_loss(self, samples: Samples) -> Tensor:
-        return self.predictor.fit_loss(samples.observations, self._standard(samples.outcomes), self._generator)
+        x = samples.observations if self.conditional else torch.zeros_like(samples.observations)
+        return self.predictor.fit_loss(x, self._standard(samples.outcomes), self._generator)
 
     def _repeatable(self, loss: Objective, samples: Samples) -> Tensor:
         """A loss on held-out data, from the same noise every time."""
@@ -167,17 +175,30 @@ class Generative(Trained, ScenarioAgent):
 
     def _through_likelihood(self, samples: Samples) -> Tensor:
         """Diffusion-DFL, eq. 10: samples are given; the weights make those likelier that lower the cost."""
+        contexts = self._contexts(samples.observations)
+        self.network_.eval()  # the likelihood is to be that of the samples, and dropout never comes twice
         with torch.no_grad():
-            standard = self.predictor.sample(samples.observations, self.train_samples, self._generator)
+            standard = self.predictor.sample(contexts, self.train_samples, self._generator)
         weights = score_weights(self.problem_, self._in_units(standard), samples.outcomes, samples.state)
         # of the samples as they were drawn: the limits of the outcome are part of the decision, not of the law
-        weights = weights.to(standard) / weights.numel()
-        return self.predictor.weighted_likelihood(samples.observations, standard, weights, self._generator)
+        weights = weights.to(standard) / (len(samples) * self.train_samples)
+        loss = self.predictor.weighted_likelihood(contexts, standard, weights, self._generator)
+        self.network_.train()
+        return loss
 
     # ------------------------------------------------------------------ deciding
+    def _contexts(self, observations: Tensor) -> Tensor:
+        """What samples are drawn for: the observations (B, size), or one (1, size) that stands for all of them.
+
+        Where the decision depends on a state as well, every decision point needs its own.
+        """
+        if self.conditional:
+            return observations
+        return torch.zeros_like(observations if self.problem_.stateful else observations[:1])
+
     def _draw(self, observations: Tensor, count: int, generator: torch.Generator, common: bool = False) -> Tensor:
-        """Scenarios (B, count, D) from the predicted distribution, in the outcome's units."""
-        return self._in_units(self.predictor.sample(observations, count, generator, common))
+        """Scenarios (B or 1, count, D) from the predicted distribution, in the outcome's units."""
+        return self._in_units(self.predictor.sample(self._contexts(observations), count, generator, common))
 
     def _in_units(self, standard: Tensor) -> Tensor:
         """Standardised outcomes in the outcome's units, not below the smallest outcome that makes sense."""
@@ -186,7 +207,7 @@ class Generative(Trained, ScenarioAgent):
 
     def scenarios(self, observations: Observations) -> Floats:
         """Draws from the predicted distribution, the same noise in every context and every call."""
-        x = torch.as_tensor(observations)
+        x = self._contexts(torch.as_tensor(observations))
         size = max(1, _AT_ONCE // (self.samples * self.problem_.outcome_dim))
         self.network_.eval()
         with torch.no_grad(), single_thread():
@@ -194,14 +215,20 @@ class Generative(Trained, ScenarioAgent):
                 self._draw(part, self.samples, torch.Generator().manual_seed(self.seed), common=True)
                 for part in x.split(size)  # type: ignore[no-untyped-call]
             ]
-        drawn: Floats = torch.cat(parts).numpy()
-        return drawn
+        drawn = torch.cat(parts)
+        return drawn.expand(len(observations), *drawn.shape[1:]).numpy()
+
+    def _act(self, observations: Observations) -> Floats:
+        if self.conditional or self.problem_.stateful:
+            return super()._act(observations)
+        return super()._act(observations[:1]).repeat(len(observations), axis=0)
 
 
 def score_weights(problem: DecisionProblem, scenarios: Tensor, outcomes: Tensor, state: Tensor | None) -> Tensor:
     """Weights (B, M) of the score-function estimator: dF/dtheta = mean_bm w_bm d/dtheta log p(y_bm | x_b).
 
-    F is the mean cost over the batch. What the other samples of a context weigh on average is taken off each weight.
+    F is the mean cost over the batch; where one (1, M, D) of scenarios serves all outcomes, the sum over the batch is
+    inside the weights (1, M) already. What the other samples of a context weigh on average is taken off each weight.
     At a given decision that lowers the variance and changes no expectation, because the score has mean zero. Here the
     decision is the best for the samples themselves, so their weights sum to zero already, and one share in M of the
     gradient would be missing: taking off the others' mean puts it back.
@@ -223,7 +250,7 @@ class GaussianForecaster(Generative):
 
     def _build(self, observations: Tensor) -> Gaussian:
         encoder = make_encoder(self.network, self.layout_, observations)
-        return Gaussian(encoder, self.hidden, self.problem_.outcome_dim)
+        return Gaussian(encoder, self.hidden, self.problem_.outcome_dim, self.dropout)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -283,7 +310,8 @@ class DiffusionForecaster(Generative):
         )
         if self.around == "mean":
             return diffusion
-        forecast = Gaussian(make_encoder(self.network, self.layout_, observations), self.hidden, outcomes)
+        encoder = make_encoder(self.network, self.layout_, observations)
+        forecast = Gaussian(encoder, self.hidden, outcomes, self.dropout)
         return Centred(forecast, diffusion)
 
 
@@ -320,6 +348,10 @@ class DiffusionReparameterised(DiffusionForecaster):
 
 @dataclass(kw_only=True, eq=False)
 class DiffusionScore(DiffusionForecaster):
-    """Diffusion-DFL with the weighted evidence lower bound: no gradient through sampling."""
+    """Diffusion-DFL with the weighted evidence lower bound: no gradient through sampling.
+
+    The gradient of a bound at a few timesteps is noisy, so its steps are small by default.
+    """
 
     estimator = "score"
+    focus_rate: float = 1e-5

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch._dynamo  # the first optimiser of a process would load it, in the middle of a fit that is timed
 from rich.progress import track
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -96,14 +97,13 @@ class Trained(Agent):
         x = torch.as_tensor(observations, device=device)
         state = self.layout_.state(x)
         samples = Samples(x, torch.as_tensor(outcomes, device=device), None if state is None else state.double())
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            self.network_ = self._build(x[:count])
         level, scale = self.start(outcomes[:count])
         self.level_ = torch.as_tensor(level, dtype=torch.float32, device=device)
         self.scale_ = torch.as_tensor(scale, dtype=torch.float32, device=device)
-        self.network_.to(device)
-        with single_thread():
+        # first weights and dropout come from torch's own generator, which is given back as it was
+        with torch.random.fork_rng(devices=[device] if x.is_cuda else []), single_thread():
+            torch.manual_seed(self.seed)
+            self.network_ = self._build(x[:count]).to(device)
             self._train(samples.pick(slice(count)), samples.pick(slice(count, None)), progress)
         self.network_.to("cpu")
         self.level_, self.scale_ = self.level_.cpu(), self.scale_.cpu()

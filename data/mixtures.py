@@ -13,7 +13,7 @@ from .errors import ShiftgymError, UnknownNameError
 from .trace import Trace
 
 DAY = 86400.0
-LENGTH = 20_000  # days: windows of it are independent data sets
+LENGTH, LONG = 20_000, 200_000  # days: windows are independent data sets
 START = "2000-01-01"
 _DIFFUSION = "Diffusion-DFL, arXiv:2510.11590"
 
@@ -96,9 +96,13 @@ def _demand(components: int) -> GaussianMixture:
     )
 
 
+_CODE = GaussianMixture((0.9, 0.1), (0.5, -1.5), (0.075, 0.075), columns=10)
+_PAPER = GaussianMixture((0.8, 0.2), (1.0, -3.0), (0.15, 0.15), columns=10)
 _LAWS = {
-    "allocation": GaussianMixture((0.9, 0.1), (0.5, -1.5), (0.075, 0.075), columns=10),
-    "allocation-paper": GaussianMixture((0.8, 0.2), (1.0, -3.0), (0.15, 0.15), columns=10),
+    "allocation": _CODE,
+    "allocation-long": _CODE,
+    "allocation-paper": _PAPER,
+    "allocation-paper-long": _PAPER,
     **{f"inventory-k{components}": _demand(components) for components in (1, 2, 3, 5, 8)},
 }
 _NOTES = {
@@ -145,12 +149,16 @@ def _info(name: str) -> TraceInfo:
         columns={f"profit_{i + 1}": "profit per unit of the product" for i in range(10)}
         if allocation
         else {"demand": "units"},
-        span=f"{LENGTH} independent draws, one a day on nominal dates from {START} on",
+        span=f"{_length(name)} independent draws, one a day on nominal dates from {START} on",
         licence="Apache-2.0",
         citation=f"{_DIFFUSION}, {'section 6.1 and appendix A.9' if allocation else 'appendix A.12'}",
-        notes=_NOTES.get(name, _DEMAND_NOTES),
+        notes=_NOTES.get(name.removesuffix("-long"), _DEMAND_NOTES),
         synthetic=True,
     )
+
+
+def _length(name: str) -> int:
+    return LONG if name.endswith("-long") else LENGTH
 
 
 def draw_trace(name: str) -> Trace:
@@ -165,8 +173,8 @@ def draw_trace(name: str) -> Trace:
     rng = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
     return Trace(
         name=name,
-        time=np.datetime64(START, "ns") + np.arange(LENGTH) * np.timedelta64(1, "D"),
-        outcome=law.sample(LENGTH, rng),
+        time=np.datetime64(START, "ns") + np.arange(_length(name)) * np.timedelta64(1, "D"),
+        outcome=law.sample(_length(name), rng),
         slot=DAY,
         outcome_names=tuple(info.columns),
         outcome_units=("profit/unit",) * law.columns if law.columns > 1 else ("units",),

@@ -112,6 +112,10 @@ class AgentSpec:
         known = self.settings()
         return replace(self, kwargs={**self.kwargs, **{k: v for k, v in settings.items() if k in known}})
 
+    def having_by_default(self, settings: Mapping[str, Any]) -> AgentSpec:
+        """Return the agent with those of the settings that it has and does not set itself."""
+        return self.having({name: value for name, value in settings.items() if name not in self.kwargs})
+
     def source_digest(self) -> str:
         """Digest of the file that defines a user's own class; empty for the agents of shiftgym."""
         if ":" not in self.name:

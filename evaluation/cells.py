@@ -69,8 +69,9 @@ class Fit:
 
 @dataclass(frozen=True)
 class Cell:
-    """One fitted agent replaying one scenario with one seed; the scenario is that of the seed."""
+    """One agent of the suite, as it was fitted, replaying one scenario, that of the seed."""
 
+    agent: AgentSpec
     scenario: Scenario
     fit: Fit
     content: str
@@ -84,7 +85,7 @@ class Cell:
     @property
     def label(self) -> str:
         """What a person reads while it runs."""
-        return f"{self.fit.agent} in {self.scenario.name}, seed {self.fit.seed}"
+        return f"{self.agent} in {self.scenario.name}, seed {self.fit.seed}"
 
 
 def plan(suite: Suite, traces: Mapping[str, Trace], device: str = "cpu") -> list[Cell]:
@@ -98,7 +99,7 @@ def plan(suite: Suite, traces: Mapping[str, Trace], device: str = "cpu") -> list
             for seed in suite.seeds:
                 scenario = question.for_seed(seed)
                 fit = Fit(
-                    agent=agent,
+                    agent=agent.having_by_default(scenario.fit),
                     seed=seed,
                     env=scenario.env,
                     train=scenario.train,
@@ -106,7 +107,9 @@ def plan(suite: Suite, traces: Mapping[str, Trace], device: str = "cpu") -> list
                     device=device,
                     content=digest([digests[scenario.train], fit_code, agent.source_digest()]),
                 )
-                cells.append(Cell(scenario, fit, content=digest([cell_code, digests[scenario.test], *brought_in])))
+                cells.append(
+                    Cell(agent, scenario, fit, content=digest([cell_code, digests[scenario.test], *brought_in]))
+                )
     return cells
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
-import importlib
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -44,13 +42,7 @@ def measure() -> Iterator[Effort]:
 
 
 def _settle() -> None:
-    """Keep out of the block what is not its own.
-
-    The first optimiser of a process loads a large part of torch, and freed memory that an earlier block left behind
-    would be used again without being counted.
-    """
-    if "torch" in sys.modules:
-        importlib.import_module("torch._dynamo")
+    """Give back what earlier blocks freed: used again, it would not be counted."""
     gc.collect()
     with contextlib.suppress(OSError, AttributeError, TypeError):  # only the C library of Linux has it
         ctypes.CDLL(None).malloc_trim(0)

@@ -73,7 +73,7 @@ def _markdown(run: Run, tables: list[Table], pictures: list[Path]) -> str:
 def _scenarios(run: Run) -> str:
     heads = ["scenario", "trained on", "replayed", "shift"]
     rows = [[s.name, f"`{s.train}`", f"`{s.test}`", f"`{s.shift}`" if s.shift else "none"] for s in run.suite.scenarios]
-    settings = [{**s.env_kwargs, **s.act} for s in run.suite.scenarios]
+    settings = [{**s.env_kwargs, **s.fit, **s.act} for s in run.suite.scenarios]
     if any(settings):
         heads.append("settings")
         for row, chosen in zip(rows, settings, strict=True):

@@ -196,9 +196,7 @@ def _record(suite: Suite, cells: Sequence[Cell], traces: Mapping[str, Trace]) ->
             }
             for spec, trace in traces.items()
         },
-        "cells": [
-            {"id": cell.id, "fit": cell.fit.id, "keys": _keys(cell, suite.label(cell.fit.agent))} for cell in cells
-        ],
+        "cells": [{"id": cell.id, "fit": cell.fit.id, "keys": _keys(cell, suite.label(cell.agent))} for cell in cells],
     }
 
 

@@ -45,6 +45,8 @@ class Scenario:
         Shift of the test trace in text form; empty for none.
     env_kwargs : mapping
         Further keywords of the environment, the same in training and test; JSON-able.
+    fit : mapping
+        Hyper-parameters that agents are fitted with here, those that have them and do not set them themselves.
     act : mapping
         Hyper-parameters that an agent has when it decides, whatever it was fitted with; agents that do not have
         them are left alone. Those that only matter in fitting change nothing here.
@@ -61,6 +63,7 @@ class Scenario:
     test: str
     shift: str = ""
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    fit: Mapping[str, Any] = field(default_factory=dict)
     act: Mapping[str, Any] = field(default_factory=dict)
     sweep: str = ""
     severity: float | None = None
@@ -169,6 +172,7 @@ class Suite:
         for agent in self.agents:
             agent.make()
         for scenario in self.scenarios:
+            check_settings(scenario.fit, self.agents, f"fit of scenario {scenario.name!r}")
             check_settings(scenario.act, self.agents, f"act of scenario {scenario.name!r}")
         self.fast.check(self)
 
@@ -257,10 +261,11 @@ _TOP = {
     "score": str,
     "fast": dict,
 }
-_COMMON = {"name": str, "env": str, "train": str, "test": str, "shift": str, "env_kwargs": dict, "act": dict}
+_SETTINGS = ("env_kwargs", "fit", "act")
+_COMMON = {"name": str, "env": str, "train": str, "test": str, "shift": str, **dict.fromkeys(_SETTINGS, dict)}
 _SCENARIO = {**_COMMON, "sweep": str, "severity": float}
 _SWEEP = {**_COMMON, "severities": list}
-_OPTIONAL = ("shift", "env_kwargs", "act", "sweep", "severity")
+_OPTIONAL = ("shift", *_SETTINGS, "sweep", "severity")
 _FAST = {"seeds": list, "agents": list, "scenarios": list, "settings": dict}
 _PUBLISHED = {"source": str, "figures": dict}
 
@@ -321,7 +326,7 @@ def _merged(defaults: Mapping[str, Any], table: Any, known: Mapping[str, type], 
     where = f"{table.get('name', 'a nameless one')!r} in {where}"
     _check_keys(table, known, where)
     merged = {**defaults, **table}
-    for key in ("env_kwargs", "act"):
+    for key in _SETTINGS:
         merged[key] = {**defaults.get(key, {}), **table.get(key, {})}
     required = [key for key in known if key not in _OPTIONAL]
     _check_keys(merged, known, where, required=required)

@@ -239,7 +239,7 @@ def test_chains_can_be_shortened_after_the_fit() -> None:
         ({"focus_rate": -1e-4}, "focus_rate is -0.0001: give a number that is not negative"),
         ({"regulariser": -1.0}, "regulariser is -1.0"),
         ({"guard": -0.1}, "guard is -0.1"),
-        ({"averaged": 1.0}, r"averaged is 1.0: give a decay in \[0, 1\)"),
+        ({"averaged": 1.0}, r"averaged is 1.0: give a share in \[0, 1\)"),
         ({"averaged": -0.1}, "averaged is -0.1"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0"),
     ],
