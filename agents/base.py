@@ -216,6 +216,7 @@ class ScenarioAgent(Agent):
 _REGISTRY: dict[str, str | type[Agent]] = {
     "oracle": "baselines:Oracle",
     "random": "baselines:Random",
+    "constant": "baselines:Constant",
     "persistence": "baselines:Persistence",
     "saa": "baselines:SampleAverage",
     "residual-saa": "residual_saa:ResidualSampleAverage",

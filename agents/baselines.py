@@ -1,4 +1,4 @@
-"""Baselines that learn next to nothing: oracle, random, persistence, sample average."""
+"""Baselines that learn next to nothing: oracle, random, a constant, persistence, sample average."""
 
 from __future__ import annotations
 
@@ -42,6 +42,29 @@ class Random(Agent):
     def load_state(self, state: State) -> None:
         """Start the generator anew: a loaded agent acts like a freshly fitted one."""
         self._generator = np.random.default_rng(self.seed)
+
+
+@dataclass(kw_only=True, eq=False)
+class Constant(Agent):
+    """The same decision at every step: the feasible one nearest to a number everywhere.
+
+    In a portfolio, where weights sum to one, that is the same weight for every asset, whatever the number.
+
+    Parameters
+    ----------
+    value : float
+        The number, in the unit of the decisions.
+    """
+
+    value: float = 0.0
+
+    def _fit(self, task: Task, progress: bool, device: str) -> None:
+        pass
+
+    def _act(self, observations: Observations) -> Floats:
+        wanted = np.full((1, self.problem_.decision_dim), float(self.value))
+        decisions: Floats = self.problem_.project(wanted)
+        return decisions.repeat(len(observations), axis=0)
 
 
 @dataclass(kw_only=True, eq=False)

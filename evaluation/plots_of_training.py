@@ -52,7 +52,7 @@ def learning_curves(run: Run) -> pd.DataFrame:
         ``seconds`` and ``loss``, which is NaN where the weights were not to be kept.
     """
     homes: dict[str, str] = {}
-    where = {s.name: homes.setdefault(str((s.env, s.train, s.env_kwargs)), s.name) for s in run.suite.scenarios}
+    where = {s.name: homes.setdefault(str((s.env, s.train, s.env_kwargs, s.fit)), s.name) for s in run.suite.scenarios}
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}
     for cell in run.cells:
         for epoch in cell.get("history", ()):
