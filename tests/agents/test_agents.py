@@ -14,7 +14,7 @@ import torch
 
 from shiftgym.agents import Agent, list_agents, load_agent, make_agent, register_agent
 from shiftgym.data import ShiftgymError, Trace, UnknownNameError
-from tests.worlds import BUDGETS
+from tests.worlds import BUDGETS, make
 
 BUDGET, LEARNED = BUDGETS, list(BUDGETS)
 NUMBERS = ["two-stage", "dfl", "bandit"]  # their network answers with numbers
@@ -179,6 +179,14 @@ def test_your_own_agent(tmp_path: Path) -> None:
     agent = make_agent("always-half", share=0.25).fit(make_env())
     agent.save(tmp_path)
     assert load_agent(tmp_path).act(make_env().unwrapped.task.dataset()[0][:2]).tolist() == [[0.25], [0.25]]
+
+
+def test_a_constant_is_the_nearest_feasible_decision() -> None:
+    portfolio, stock = make("Portfolio"), make("Inventory")
+    weights = make_agent("constant").fit(portfolio).act(portfolio.unwrapped.task.dataset()[0][:3])
+    np.testing.assert_allclose(weights, 1 / weights.shape[1], rtol=1e-9)
+    orders = make_agent("constant", value=4.5).fit(stock).act(stock.unwrapped.task.dataset()[0][:3])
+    np.testing.assert_array_equal(orders, np.full((3, 1), 4.5))
 
 
 def test_unknown_names_list_the_valid_ones() -> None:

@@ -58,6 +58,53 @@ def test_a_diffusion_has_the_modes_that_a_gaussian_has_not(around: str) -> None:
     assert np.quantile(drawn, levels) == pytest.approx(np.quantile(outcomes, levels), abs=1.0)
 
 
+# ------------------------------------------------------------------------------------------- with and without context
+@pytest.mark.parametrize("keywords", [{}, {"carry": True}])
+@pytest.mark.parametrize("name", NAMES)
+def test_without_a_context_only_a_state_tells_decisions_apart(name: str, keywords: dict[str, Any]) -> None:
+    env = make("Inventory", **keywords)
+    agent = fitted(name, env, conditional=False)
+    observations = env.unwrapped.task.dataset()[0]
+    scenarios, decisions = agent.scenarios(observations), agent.act(observations)
+    assert scenarios.shape[:2] == (len(observations), agent.samples)
+    np.testing.assert_allclose(scenarios, np.broadcast_to(scenarios[:1], scenarios.shape), rtol=1e-6)
+    assert (np.ptp(decisions) > 1e-3) == bool(keywords)
+    if not keywords:
+        np.testing.assert_array_equal(decisions[0], agent.act(observations[:1])[0])
+
+
+def test_one_set_of_samples_for_all_outcomes_has_the_gradients_of_as_many_sets_that_are_equal() -> None:
+    problem = Inventory()
+    generator = torch.Generator().manual_seed(0)
+    scenarios = 8 + 2 * torch.randn(1, 30, 1, generator=generator, dtype=torch.float64)
+    outcomes = 8 + 2 * torch.randn(5, 1, generator=generator, dtype=torch.float64)
+    shared, each = scenarios.clone().requires_grad_(), scenarios.clone().requires_grad_()
+    once = scenario_loss(problem, shared, outcomes, None)
+    often = scenario_loss(problem, each.expand(5, -1, -1), outcomes, None)
+    once.backward()
+    often.backward()
+    torch.testing.assert_close(once, often, rtol=1e-12, atol=0.0)
+    torch.testing.assert_close(shared.grad, each.grad, rtol=1e-9, atol=1e-12)
+    weights = score_weights(problem, scenarios, outcomes, None)
+    single = score_weights(problem, scenarios.expand(5, -1, -1), outcomes, None)
+    torch.testing.assert_close(weights[0], single.sum(0), rtol=1e-9, atol=1e-9)
+
+
+def test_dropout_is_for_training_and_of_the_seed() -> None:
+    before = torch.get_rng_state()
+    one, two, other, none = (
+        fitted("two-stage-gaussian", dropout=share, seed=seed).act(make("Inventory").unwrapped.task.dataset()[0])
+        for share, seed in ((0.3, 0), (0.3, 0), (0.3, 1), (0.0, 0))
+    )
+    np.testing.assert_array_equal(one, two)
+    assert np.abs(one - other).max() > 1e-3
+    assert np.abs(one - none).max() > 1e-3
+    torch.testing.assert_close(torch.get_rng_state(), before)
+    agent = fitted("two-stage-gaussian", dropout=0.3)
+    observations = make("Inventory").unwrapped.task.dataset()[0]
+    np.testing.assert_array_equal(agent.act(observations), agent.act(observations))
+
+
 # ------------------------------------------------------------------------------------------------ what stages keep
 @pytest.mark.parametrize("name", FOCUSED)
 def test_a_second_stage_that_learns_nothing_leaves_the_first(name: str) -> None:

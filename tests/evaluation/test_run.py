@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from shiftgym.data.errors import ShiftgymError
+from shiftgym.data.errors import ShiftgymError, UnknownNameError
 from shiftgym.evaluation import results as results_module
 from shiftgym.evaluation import run as run_module
 from shiftgym.evaluation import tasks as tasks_module
@@ -282,6 +282,18 @@ def test_the_number_of_samples_to_decide_with_needs_no_other_fit(scenario, tmp_p
     assert costs["residual-saa", "few"] == fitted.results["cost"].iloc[0]
     assert costs["residual-saa", "few"] != costs["residual-saa", "home"]
     assert costs["persistence", "few"] == costs["persistence", "home"]
+
+
+def test_a_scenario_may_say_what_agents_are_fitted_with_and_agents_may_know_better(scenario, tmp_path):
+    short = replace(scenario, name="short", fit={"epochs": 1, "hidden": [8]})
+    agents = (AgentSpec("two-stage", {"epochs": 2}), AgentSpec("two-stage"), AgentSpec("persistence"))
+    run = execute(Suite("m", (short,), agents, seeds=(0,)), tmp_path / "a").run
+    epochs = {cell["keys"]["agent"]: len(cell["history"]) for cell in run.cells}
+    assert epochs == {"two-stage(epochs=2)": 2, "two-stage": 1, "persistence": 0}
+    saved = json.loads((tmp_path / "a" / "fits" / run.cells[0]["fit"] / "agent.json").read_text())
+    assert (saved["parameters"]["epochs"], saved["parameters"]["hidden"]) == (2, [8])
+    with pytest.raises(UnknownNameError, match="hyper-parameter in fit of scenario 'short'"):
+        Suite("m", (replace(short, fit={"depth": 3}),), agents, seeds=(0,)).check()
 
 
 def test_learning_curves_are_kept_beside_the_agent_and_in_its_cells(scenario, tmp_path):
