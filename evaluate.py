@@ -162,6 +162,8 @@ def _suite(options: argparse.Namespace) -> Suite:
     if options.seeds:
         seeds = _seeds(options.seeds)
         suite, fast = replace(suite, seeds=seeds), replace(fast, seeds=seeds)
+    if options.scenarios:
+        suite, fast = suite.only(options.scenarios, "--scenarios"), replace(fast, scenarios=())
     settings = dict(_setting(text) for text in options.set)
     scenarios = (replace(s, env_kwargs={**s.env_kwargs, **settings}) for s in suite.scenarios)
     suite = replace(suite, scenarios=tuple(scenarios))
@@ -245,6 +247,7 @@ def _add_run_options(run: argparse.ArgumentParser) -> None:
     run.add_argument("--shifts", metavar="SHIFT", nargs="+", help="shifts of the replayed traces; 'none' is one too")
     run.add_argument("--severities", metavar="X", nargs="+", type=float, help="sweep every shift over these")
     run.add_argument("--fast", action="store_true", help="the suite's fast form: fewer seeds, smaller budgets")
+    run.add_argument("--scenarios", metavar="NAME", nargs="+", help="some scenarios and sweeps of the suite")
     run.add_argument("--agents", metavar="AGENT", nargs="+", help="NAME, 'NAME(key=value, ...)' or module:Class")
     run.add_argument("--seeds", metavar="N", nargs="+", help="0 1 2, 0,1,2 or 0-2: each seeds training and shifts")
     run.add_argument("--set", metavar="KEY=VALUE", nargs="+", default=[], help="keywords of the environment")

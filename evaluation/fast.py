@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ..data.errors import UnknownNameError
 from .agent_spec import AgentSpec, check_settings
 
 if TYPE_CHECKING:
@@ -43,17 +42,15 @@ class Fast:
             For a scenario that the suite does not have, and a setting that no agent has, or not with this value.
         """
         where = f"[fast] of suite {suite.name!r}"
-        names = list(dict.fromkeys(name for s in suite.scenarios for name in (s.name, s.sweep) if name))
-        for name in self.scenarios:
-            if name not in names:
-                raise UnknownNameError(f"scenario in {where}:", name, names)
+        if self.scenarios:
+            suite.only(self.scenarios, where)
         for agent in self.agents:
             agent.make()
         check_settings(self.settings, self.agents or suite.agents, f"settings of {where}")
 
     def of(self, suite: Suite) -> Suite:
         """Return the suite in this form, under a name of its own, with a remark that says what differs."""
-        kept = [s for s in suite.scenarios if not self.scenarios or {s.name, s.sweep} & set(self.scenarios)]
+        kept = suite.only(self.scenarios, "[fast]").scenarios if self.scenarios else suite.scenarios
         agents = self.agents or suite.agents
         seeds = self.seeds or suite.seeds[:1]
         differences = [
@@ -67,7 +64,7 @@ class Fast:
         return replace(
             suite,
             name=f"{suite.name}-fast",
-            scenarios=tuple(kept),
+            scenarios=kept,
             agents=tuple(agent.having(self.settings) for agent in agents),
             seeds=seeds,
             fast=Fast(),

@@ -176,6 +176,21 @@ class Suite:
             check_settings(scenario.act, self.agents, f"act of scenario {scenario.name!r}")
         self.fast.check(self)
 
+    def only(self, names: Sequence[str], where: str) -> Suite:
+        """Return the suite with those of its scenarios and sweeps that are named; ``where`` they are, for the error.
+
+        Raises
+        ------
+        UnknownNameError
+            For a name that it does not have.
+        """
+        known = list(dict.fromkeys(name for s in self.scenarios for name in (s.name, s.sweep) if name))
+        for name in names:
+            if name not in known:
+                raise UnknownNameError(f"scenario in {where}:", name, known)
+        kept = tuple(s for s in self.scenarios if {s.name, s.sweep} & set(names))
+        return dataclasses.replace(self, scenarios=kept)
+
     def label(self, agent: AgentSpec) -> str:
         """Return what tables call an agent: its name, or its whole text where several share the name."""
         alone = sum(other.name == agent.name for other in self.agents) == 1

@@ -92,6 +92,14 @@ def test_settings_severities_and_suites_of_ones_own(tmp_path, capsys):
     assert module.Run.open(tmp_path / "b").suite.name == "mine"
 
 
+def test_some_scenarios_of_a_suite(tmp_path, capsys):
+    out = tmp_path / "run"
+    assert main(["run", "quick", "--scenarios", "growth", "--agents", "saa", "--seeds", "0", "--out", str(out)]) == 0
+    assert set(Run.open(out).results["scenario"]) == {"growth"}
+    assert main(["run", "quick", "--scenarios", "grwth"]) == 2
+    assert "unknown scenario in --scenarios: 'grwth'" in capsys.readouterr().err
+
+
 def test_another_environment_brings_its_own_trace(tmp_path):
     out = ["--jobs", "1", "--out", str(tmp_path)]
     assert main(["run", "--env", "shiftgym/Inventory-v0", "--agents", "saa", "--seeds", "0", *out]) == 0
