@@ -8,7 +8,7 @@ from shiftgym import evaluate as module
 from shiftgym.agents.baselines import SampleAverage
 from shiftgym.data.errors import ShiftgymError
 from shiftgym.evaluate import Scenario, evaluate, main
-from shiftgym.evaluation.results import EFFORT
+from shiftgym.evaluation.results import EFFORT, Run
 
 TRACE = "synthetic-azure-2023-conv@10s"
 HOME = Scenario("home", "shiftgym/Provisioning-v0", f"{TRACE}[:0.5]", f"{TRACE}[0.5:]")
