@@ -91,7 +91,8 @@ def plot_effort(run: Run) -> Figure | None:
             place = {"x": row[column], "y": row[score], "yerr": whisker[:, None]}
             axes.errorbar(**place, fmt=look.marker, color=look.color, capsize=2, elinewidth=1)
         scale(axes, table[column].tolist())
-    scale(panels[0], table[score].tolist(), "y")
+    if logarithmic(table[score].tolist()):  # else not from zero: agents that cost nearly the same are to differ
+        scale(panels[0], table[score].tolist(), "y")
     panels[0].set(ylabel=LEADING[score], xlabel="seconds to fit")
     panels[1].set_xlabel("memory to fit, MB")
     panels[0].set_title(scenario, loc="left")
