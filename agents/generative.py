@@ -40,7 +40,7 @@ class Generative(Trained, ScenarioAgent):
     conditional : bool
         Whether the distribution depends on the observation. Without, one set of samples serves every decision point.
     dropout : float
-        Share of the units of a Gaussian forecast that are left out, at random, when its likelihood is fitted.
+        Share of the units of a Gaussian forecast that are left out, at random, in each step of training.
     averaged : float
         Decay of the running average of the weights that is kept; 0 for none, and a constant learning rate.
     samples : int
@@ -176,7 +176,8 @@ class Generative(Trained, ScenarioAgent):
     def _through_likelihood(self, samples: Samples) -> Tensor:
         """Diffusion-DFL, eq. 10: samples are given; the weights make those likelier that lower the cost."""
         contexts = self._contexts(samples.observations)
-        with torch.no_grad():
+        devices = [contexts.device] if contexts.is_cuda else []
+        with torch.no_grad(), torch.random.fork_rng(devices):  # so that dropout takes the same units once more below
             standard = self.predictor.sample(contexts, self.train_samples, self._generator)
         weights = score_weights(self.problem_, self._in_units(standard), samples.outcomes, samples.state)
         # of the samples as they were drawn: the limits of the outcome are part of the decision, not of the law

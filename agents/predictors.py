@@ -66,12 +66,8 @@ class Gaussian(Predictor):
         super().__init__()
         self.network = Regressor(encoder, hidden, 2 * outcomes, dropout)
 
-    def parameters_of(self, observations: Tensor, fitting: bool = False) -> tuple[Tensor, Tensor]:
-        """Means and log standard deviations, each (B, D).
-
-        With dropout only while the likelihood is fitted: samples and their likelihood are to be of one distribution.
-        """
-        self.network.train(fitting and self.training)
+    def parameters_of(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and log standard deviations, each (B, D)."""
         mean, raw = self.network(observations).chunk(2, dim=-1)
         low, high = _LOG_SIGMA
         middle, half = (high + low) / 2, (high - low) / 2
@@ -86,18 +82,13 @@ class Gaussian(Predictor):
 
     def log_likelihood(self, observations: Tensor, outcomes: Tensor, generator: torch.Generator) -> Tensor:
         """Exact, up to the constant."""
-        return _log_density(outcomes, *self.parameters_of(observations))
+        mean, log_sigma = self.parameters_of(observations)
+        standard = (outcomes - mean[:, None]) * torch.exp(-log_sigma)[:, None]
+        return -(0.5 * standard**2 + log_sigma[:, None]).sum(-1)
 
     def fit_loss(self, observations: Tensor, outcomes: Tensor, generator: torch.Generator) -> Tensor:
         """Negative log likelihood per outcome."""
-        parameters = self.parameters_of(observations, fitting=True)
-        return -_log_density(outcomes[:, None], *parameters).mean() / outcomes.shape[1]
-
-
-def _log_density(outcomes: Tensor, mean: Tensor, log_sigma: Tensor) -> Tensor:
-    """Log density (B, M) of outcomes (B, M, D), up to the constant."""
-    standard = (outcomes - mean[:, None]) * torch.exp(-log_sigma)[:, None]
-    return -(0.5 * standard**2 + log_sigma[:, None]).sum(-1)
+        return -self.log_likelihood(observations, outcomes[:, None], generator).mean() / outcomes.shape[1]
 
 
 class Centred(Predictor):
@@ -135,9 +126,11 @@ class Centred(Predictor):
         return (outcomes - mean[:, None]) * torch.exp(-log_sigma)[:, None], log_sigma.sum(-1, keepdim=True)
 
     def fit_loss(self, observations: Tensor, outcomes: Tensor, generator: torch.Generator) -> Tensor:
-        """Both losses; the inner one takes the forecast as it is."""
+        """Both losses; the inner one takes the forecast as it is, and as it will be used: without dropout."""
         own = self.forecast.fit_loss(observations, outcomes, generator)
+        self.forecast.eval()
         with torch.no_grad():
             mean, log_sigma = self.forecast.parameters_of(observations)
+        self.forecast.train(self.training)
         shape = (outcomes - mean) * torch.exp(-log_sigma)
         return own + self.inner.fit_loss(observations, shape, generator)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from shiftgym.agents import list_agents, load_agent, make_agent
+from shiftgym.agents import agent_class, list_agents, load_agent, make_agent
 from shiftgym.agents.diffusion import Diffusion
-from shiftgym.agents.generative import score_weights
+from shiftgym.agents.generative import Generative, score_weights
 from shiftgym.agents.learner import scenario_loss
 from shiftgym.agents.predictors import Gaussian, noise
 from shiftgym.agents.trained import Samples
@@ -19,7 +19,7 @@ from shiftgym.data import ShiftgymError, UnknownNameError
 from shiftgym.solvers import Inventory, PowerScheduling
 from tests.worlds import BUDGETS, demand, make
 
-NAMES = [name for name in list_agents() if "gaussian" in name or "diffusion" in name]
+NAMES = [name for name in list_agents() if issubclass(agent_class(name), Generative)]
 FOCUSED = [name for name in NAMES if not name.startswith("two-stage")]
 FORMS: list[tuple[str, dict[str, Any]]] = [
     ("two-stage-gaussian", {}),
@@ -88,6 +88,25 @@ def test_one_set_of_samples_for_all_outcomes_has_the_gradients_of_as_many_sets_t
     weights = score_weights(problem, scenarios, outcomes, None)
     single = score_weights(problem, scenarios.expand(5, -1, -1), outcomes, None)
     torch.testing.assert_close(weights[0], single.sum(0), rtol=1e-9, atol=1e-9)
+
+
+def test_samples_and_their_likelihood_leave_out_the_same_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of its own samples a Gaussian finds standard normal noise, with dropout too: they are of one distribution."""
+    agent = fitted("dfl-gaussian-score", dropout=0.5, focus_rate=0.0, train_samples=400)
+    samples, seen = held_out(agent, make("Inventory")), []
+    likelihood = Gaussian.log_likelihood
+
+    def noted(self: Gaussian, observations: Any, outcomes: Any, generator: Any) -> Any:
+        with torch.random.fork_rng([]):
+            mean, log_sigma = self.parameters_of(observations)
+        seen.append((outcomes - mean[:, None]) * torch.exp(-log_sigma)[:, None])
+        return likelihood(self, observations, outcomes, generator)
+
+    monkeypatch.setattr(Gaussian, "log_likelihood", noted)
+    agent.network_.train()
+    agent._through_likelihood(samples)
+    assert seen[0].mean(1).abs().max() < 5 / 20
+    assert (seen[0].std(1) - 1).abs().max() < 5 / 28
 
 
 def test_dropout_is_for_training_and_of_the_seed() -> None:
