@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..envs.task import Floats, Observations
-from .learner import Learner, mean_cost
+from .learner import Learner, costs
 
 
 @dataclass(kw_only=True, eq=False)
@@ -20,7 +20,10 @@ class Bandit(Learner):
     respects the box [low, high] by a sigmoid and other constraints only through the environment's projection.
     """
 
-    decision_focused = True
+    @property
+    def decision_focused(self) -> bool:
+        """Always."""
+        return True
 
     @property
     def outputs(self) -> int:
@@ -39,9 +42,9 @@ class Bandit(Learner):
         low, high = self.problem_.box(raw)
         return low + (high - low) * torch.sigmoid(super().link(raw))
 
-    def loss(self, output: Tensor, outcomes: Tensor, state: Tensor | None) -> Tensor:
-        """Mean cost of the decisions."""
-        return mean_cost(self.problem_, output, outcomes, state)
+    def losses(self, output: Tensor, outcomes: Tensor, state: Tensor | None) -> Tensor:
+        """Cost of the decisions."""
+        return costs(self.problem_, output, outcomes, state)
 
     def _act(self, observations: Observations) -> Floats:
         return self.predict(observations)

@@ -16,8 +16,11 @@ class DecisionFocused(PointForecaster):
     The gradient passes through the decision by the problem's adjoint.
     """
 
-    decision_focused = True
+    @property
+    def decision_focused(self) -> bool:
+        """Always."""
+        return True
 
-    def loss(self, output: Tensor, outcomes: Tensor, state: Tensor | None) -> Tensor:
-        """Mean cost of the decision that the forecast leads to."""
-        return self.decision_loss(output, outcomes, state)
+    def losses(self, output: Tensor, outcomes: Tensor, state: Tensor | None) -> Tensor:
+        """Cost of the decision that the forecast leads to."""
+        return self.decision_losses(output, outcomes, state)

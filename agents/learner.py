@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..data.errors import UnknownNameError
 from ..envs.task import Floats, Observations
 from ..solvers import DecisionProblem
 from ..solvers.layer import decide
@@ -21,10 +21,12 @@ from .trained import Samples, Trained
 
 @dataclass(kw_only=True, eq=False)
 class Learner(Trained):
-    """Trains a network that maps an observation to numbers on :meth:`loss`."""
+    """Trains a network that maps an observation to numbers on :meth:`losses`."""
 
-    #: Whether :meth:`loss` is the mean cost of decisions.
-    decision_focused: ClassVar[bool] = False
+    @property
+    def decision_focused(self) -> bool:
+        """Whether :meth:`risk` is the mean cost of decisions."""
+        return False
 
     @property
     @abstractmethod
@@ -32,22 +34,27 @@ class Learner(Trained):
         """Width of the network's output."""
 
     @abstractmethod
-    def loss(self, output: Tensor, outcomes: Tensor, state: Tensor | None) -> Tensor:
-        """Loss (scalar) of the network's output (B, outputs), to be minimised.
+    def losses(self, output: Tensor, outcomes: Tensor, state: Tensor | None) -> Tensor:
+        """Loss (B,) of each row of the network's output (B, outputs).
 
         For outcomes (B, D) and, where the problem is stateful, the states (B, S) that the decisions start from.
         """
+
+    def risk(self, samples: Samples) -> Tensor:
+        """What is minimised over a batch, and on held-out data chooses the epoch: the mean loss."""
+        return self.sample_losses(samples).mean()
+
+    def sample_losses(self, samples: Samples) -> Tensor:
+        """Loss (B,) of the network at each sample."""
+        return self.losses(self.output(samples.observations), samples.outcomes, samples.state)
 
     def _build(self, observations: Tensor) -> nn.Module:
         return make_network(self.network, self.layout_, self.outputs, observations, self.hidden)
 
     def _train(self, train: Samples, held: Samples, progress: bool) -> None:
-        def objective(samples: Samples) -> Tensor:
-            return self.loss(self.output(samples.observations), samples.outcomes, samples.state)
-
         self._descend(
-            objective,
-            objective,
+            self.risk,
+            self.risk,
             train,
             held,
             stage="fit",
@@ -100,9 +107,37 @@ class PointForecaster(Learner, ScenarioAgent):
         """The forecast as the only scenario."""
         return self.predict(observations)[:, None]
 
-    def decision_loss(self, forecast: Tensor, outcomes: Tensor, state: Tensor | None) -> Tensor:
-        """Mean cost of the decisions that the forecasts (B, D) lead to: the objective of decision-focused training."""
-        return scenario_loss(self.problem_, forecast[:, None], outcomes, state)
+    def decision_losses(self, forecast: Tensor, outcomes: Tensor, state: Tensor | None) -> Tensor:
+        """Cost (B,) of the decision that each forecast (B, D) leads to: what decision-focused training minimises."""
+        return scenario_losses(self.problem_, forecast[:, None], outcomes, state)
+
+    def squared_errors(self, forecast: Tensor, outcomes: Tensor) -> Tensor:
+        """Mean squared error (B,) of each forecast (B, D), in units of the training spread."""
+        return (((forecast - outcomes) / self.scale_) ** 2).mean(-1)
+
+
+@dataclass(kw_only=True, eq=False)
+class RobustForecaster(PointForecaster):
+    """A forecaster trained against a change of the distribution.
+
+    Parameters
+    ----------
+    objective : {"decision", "mse"}
+        Which loss is made robust: the cost of the decision that a forecast leads to, or its mean squared error.
+    """
+
+    objective: str = "decision"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.objective not in ("decision", "mse"):
+            raise UnknownNameError("objective", self.objective, ("decision", "mse"))
+
+    def losses(self, output: Tensor, outcomes: Tensor, state: Tensor | None) -> Tensor:
+        """Cost of the decision, or squared error."""
+        if self.objective == "mse":
+            return self.squared_errors(output, outcomes)
+        return self.decision_losses(output, outcomes, state)
 
 
 def level_and_spread(outcomes: Floats) -> tuple[Floats, Floats]:
@@ -113,10 +148,15 @@ def level_and_spread(outcomes: Floats) -> tuple[Floats, Floats]:
 
 def scenario_loss(problem: DecisionProblem, scenarios: Tensor, outcomes: Tensor, state: Tensor | None) -> Tensor:
     """Mean cost of the decisions that scenarios (B, M, D) lead to, differentiable in the scenarios."""
-    return mean_cost(problem, decide(problem, problem.given(scenarios, state)), outcomes, state)
+    return scenario_losses(problem, scenarios, outcomes, state).mean()
 
 
-def mean_cost(problem: DecisionProblem, decisions: Tensor, outcomes: Tensor, state: Tensor | None) -> Tensor:
-    """Mean cost of decisions (B, d), with its gradient."""
-    cost: Tensor = problem.cost(outcomes, decisions.double(), state).mean()
+def scenario_losses(problem: DecisionProblem, scenarios: Tensor, outcomes: Tensor, state: Tensor | None) -> Tensor:
+    """Cost (B,) of each decision that scenarios (B, M, D) lead to, differentiable in scenarios and outcomes."""
+    return costs(problem, decide(problem, problem.given(scenarios, state)), outcomes, state)
+
+
+def costs(problem: DecisionProblem, decisions: Tensor, outcomes: Tensor, state: Tensor | None) -> Tensor:
+    """Cost (B,) of decisions (B, d), with its gradient."""
+    cost: Tensor = problem.cost(outcomes, decisions.double(), state)
     return cost

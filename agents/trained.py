@@ -29,10 +29,23 @@ class Samples:
     outcomes: Tensor
     state: Tensor | None
 
+    @classmethod
+    def of(cls, task: Task, device: str | torch.device) -> Samples:
+        """Every decision point of a task."""
+        observations, outcomes = (torch.as_tensor(array, device=device) for array in task.dataset())
+        state = task.layout.state(observations)
+        return cls(observations, outcomes, None if state is None else state.double())
+
     def pick(self, rows: Tensor | slice) -> Samples:
         """The decision points of some rows."""
         state = None if self.state is None else self.state[rows]
         return Samples(self.observations[rows], self.outcomes[rows], state)
+
+    def __add__(self, other: Samples) -> Samples:
+        """Both, one after the other."""
+        state = None if self.state is None or other.state is None else torch.cat((self.state, other.state))
+        observations = torch.cat((self.observations, other.observations))
+        return Samples(observations, torch.cat((self.outcomes, other.outcomes)), state)
 
     def __len__(self) -> int:
         return len(self.observations)
@@ -85,6 +98,10 @@ class Trained(Agent):
     def start(self, outcomes: Floats) -> tuple[Floats, Floats]:
         """Level and scale of the network's output, from the training outcomes."""
 
+    def _training(self, task: Task, samples: Samples) -> Samples:
+        """What to train on, given what is not held out of the task: just that, unless an agent adds to it."""
+        return samples
+
     @abstractmethod
     def _train(self, train: Samples, held: Samples, progress: bool) -> None:
         """Train ``network_``, as a rule by :meth:`_descend`."""
@@ -92,19 +109,16 @@ class Trained(Agent):
     # ------------------------------------------------------------------ fitting
     def _fit(self, task: Task, progress: bool, device: str) -> None:
         self._began = time.perf_counter()
-        observations, outcomes = task.dataset()
-        count = len(outcomes) - int(len(outcomes) * self.validation)
-        x = torch.as_tensor(observations, device=device)
-        state = self.layout_.state(x)
-        samples = Samples(x, torch.as_tensor(outcomes, device=device), None if state is None else state.double())
-        level, scale = self.start(outcomes[:count])
+        samples = Samples.of(task, device)
+        x, count = samples.observations, len(samples) - int(len(samples) * self.validation)
+        level, scale = self.start(samples.outcomes[:count].cpu().numpy())
         self.level_ = torch.as_tensor(level, dtype=torch.float32, device=device)
         self.scale_ = torch.as_tensor(scale, dtype=torch.float32, device=device)
         # first weights and dropout come from torch's own generator, which is given back as it was
         with torch.random.fork_rng(devices=[device] if x.is_cuda else []), single_thread():
             torch.manual_seed(self.seed)
             self.network_ = self._build(x[:count]).to(device)
-            self._train(samples.pick(slice(count)), samples.pick(slice(count, None)), progress)
+            self._train(self._training(task, samples.pick(slice(count))), samples.pick(slice(count, None)), progress)
         self.network_.to("cpu")
         self.level_, self.scale_ = self.level_.cpu(), self.scale_.cpu()
 

@@ -13,6 +13,6 @@ from .learner import PointForecaster
 class TwoStage(PointForecaster):
     """Predict then optimise: the network minimises the squared error of the forecast."""
 
-    def loss(self, output: Tensor, outcomes: Tensor, state: Tensor | None) -> Tensor:
-        """Mean squared error in units of the training spread."""
-        return (((output - outcomes) / self.scale_) ** 2).mean()
+    def losses(self, output: Tensor, outcomes: Tensor, state: Tensor | None) -> Tensor:
+        """Squared error of the forecast."""
+        return self.squared_errors(output, outcomes)

@@ -5,13 +5,14 @@ The single and the vector environment step through the same :class:`Task`, so wh
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from gymnasium import spaces
@@ -241,6 +242,13 @@ class Task(ABC):
         for cached in ("shift_report", "title"):
             self.__dict__.pop(cached, None)
         self._solve_oracle()
+
+    def under(self, shift: str | Mapping[str, Any] | Shift | None, seed: int = 0) -> Self:
+        """The same task, of the same problem and reference, on what this one replays distorted once more."""
+        twin = copy.copy(self)
+        twin.source = self.trace
+        twin.set_shift(shift, seed)
+        return twin
 
     def _solve_oracle(self) -> None:
         """Perfect-information decisions and costs; those of a stateful problem depend on the path."""

@@ -114,6 +114,9 @@ for _name, _world in WORLDS.items():
 BUDGETS: dict[str, dict[str, Any]] = {name: {"epochs": 3, "hidden": (16, 8)} for name in ("two-stage", "dfl", "bandit")}
 for _name in ("two-stage-gaussian", "dfl-gaussian-reparam", "dfl-gaussian-score"):
     BUDGETS[_name] = {"epochs": 2, "hidden": (16, 8), "focus_epochs": 1, "samples": 8, "train_samples": 4}
+for _name in ("kl-dro", "w-dro", "augment-cutout", "augment-gaussian", "augment-perlin"):
+    BUDGETS[_name] = {"epochs": 1, "hidden": (8, 8)}
+BUDGETS["w-dro"]["steps"] = 2
 for _name in ("two-stage-diffusion", "diffusion-dfl-reparam", "diffusion-dfl-score"):
     BUDGETS[_name] = {**BUDGETS["two-stage-gaussian"], "steps": 20, "sampling_steps": 3, "timesteps": 3}
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from shiftgym.agents import Agent, list_agents, load_agent, make_agent, register_agent
+from shiftgym.agents.trained import Samples
 from shiftgym.data import ShiftgymError, Trace, UnknownNameError
 from tests.worlds import BUDGETS, make
 
@@ -155,7 +156,7 @@ def test_validation_keeps_the_best_epoch() -> None:
     observations, outcomes = make_env().unwrapped.task.dataset()
     held = int(len(outcomes) * agent.validation)
     with torch.no_grad():
-        kept = float(agent.loss(agent.output(torch.tensor(observations[-held:])), torch.tensor(outcomes[-held:]), None))
+        kept = float(agent.risk(Samples(torch.tensor(observations[-held:]), torch.tensor(outcomes[-held:]), None)))
     assert kept == pytest.approx(min(epoch.loss for epoch in agent.history_), rel=1e-5)
     assert [epoch.epoch for epoch in agent.history_] == list(range(1, 13))
     assert all(epoch.stage == "fit" and epoch.decision_cost for epoch in agent.history_)

@@ -1,0 +1,94 @@
+"""W-DRO: train on samples moved to where they hurt most, within a Wasserstein ball that all of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from ..data.errors import ShiftgymError, UnknownNameError
+from ..solvers.base import check_not_negative
+from .learner import RobustForecaster
+from .networks import Regressor
+from .trained import Samples
+
+
+@dataclass(kw_only=True, eq=False)
+class WassersteinRobust(RobustForecaster):
+    """Trained on moved samples: min_w max_delta mean_i l(x_i + delta_i; w) over mean_i ||delta_i||^2 <= eps^2.
+
+    FWDRO is adversarial training in which samples share one budget, so that those that hurt most are moved most
+    (Staib and Jegelka, 2017; 3D-Learning, Section V-B2). Histories and outcomes stay above the smallest outcome that
+    makes sense; context and state are not moved.
+
+    Parameters
+    ----------
+    objective
+        See :class:`~shiftgym.agents.learner.RobustForecaster`.
+    budget : float
+        eps, root mean square over a batch of how far a sample is moved (l2), in training standard deviations. The
+        paper's 2 is in units that it does not name.
+    moved : {"history", "both"}
+        The history in an observation, as in FWDRO, where labels stay; or history and outcome, which are x = (v, c) of
+        3D-Learning.
+    steps : int
+        Frank-Wolfe steps toward the worst perturbation of a batch.
+    """
+
+    budget: float = 0.5
+    moved: str = "history"
+    steps: int = 5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_not_negative(budget=self.budget)
+        if self.moved not in ("history", "both"):
+            raise UnknownNameError("moved", self.moved, ("history", "both"))
+        if self.steps < 1:
+            raise ShiftgymError(f"steps is {self.steps}: give a whole number of at least 1")
+
+    def risk(self, samples: Samples) -> Tensor:
+        """The mean loss of the moved samples, which are constants to the weights (Danskin)."""
+
+        def loss(delta: Tensor) -> Tensor:
+            return self.sample_losses(self._moved(samples, delta)).mean()
+
+        width = self.layout_.lookback * self.layout_.columns
+        if self.moved == "both":
+            width += self.problem_.outcome_dim
+        start = samples.observations.new_zeros(len(samples), width)
+        return loss(frank_wolfe(loss, start, self.budget, self.steps))
+
+    def _moved(self, samples: Samples, delta: Tensor) -> Samples:
+        """Samples moved by delta (B, history, then outcomes), in standard deviations of the training samples."""
+        history = self.layout_.lookback * self.layout_.columns
+        scale = cast(Regressor, self.network_).encoder.scale
+        by = scale[:history] * delta[:, :history]
+        low = self.problem_.outcome_low
+        past = (samples.observations[:, :history] + by).clamp(min=low)
+        outcomes = samples.outcomes
+        if self.moved == "both":
+            outcomes = (outcomes + self.scale_ * delta[:, history:]).clamp(min=low)
+        return Samples(torch.cat((past, samples.observations[:, history:]), 1), outcomes, samples.state)
+
+
+def frank_wolfe(gain: Callable[[Tensor], Tensor], start: Tensor, budget: float, steps: int) -> Tensor:
+    """Maximise ``gain`` over perturbations (B, n) with mean_i ||delta_i||^2 <= budget^2, from a feasible start.
+
+    Over that ball, the joint gradient G is followed furthest at budget sqrt(B) G / ||G||. Step k goes 2 / (k + 2) of
+    the way there, so that every iterate is feasible without projection; the first one goes all the way.
+    """
+    delta = start
+    for k in range(steps):
+        with torch.enable_grad():  # held-out data are judged without gradients
+            at = delta.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(gain(at), at)
+        size = slope.norm()
+        if size == 0:  # nothing to follow
+            break
+        furthest = budget * len(delta) ** 0.5 * slope / size
+        delta = delta + 2 / (k + 2) * (furthest - delta)
+    return delta
