@@ -12,8 +12,8 @@ from .catalogue import TraceInfo
 from .errors import ShiftgymError, UnknownNameError
 from .trace import Trace
 
-DAY = 86400.0
-LENGTH, LONG = 20_000, 200_000  # days: windows are independent data sets
+HOUR, DAY = 3600.0, 86400.0
+LENGTH, LONG = 20_000, 200_000  # draws: windows are independent data sets
 START = "2000-01-01"
 _DIFFUSION = "Diffusion-DFL, arXiv:2510.11590"
 
@@ -138,18 +138,19 @@ def generated() -> dict[str, TraceInfo]:
 def _info(name: str) -> TraceInfo:
     allocation = name.startswith("allocation")
     parts = len(_LAWS[name].weights)
+    length, slot = _extent(name)
     return TraceInfo(
         name=name,
         title="Product allocation, profits drawn from a Gaussian mixture"
         if allocation
         else f"Inventory, demand drawn from a Gaussian mixture of {parts}",
         kind="generated",
-        slot=DAY,
+        slot=slot,
         quantity="profit per unit of each product" if allocation else "units of demand",
         columns={f"profit_{i + 1}": "profit per unit of the product" for i in range(10)}
         if allocation
         else {"demand": "units"},
-        span=f"{_length(name)} independent draws, one a day on nominal dates from {START} on",
+        span=f"{length} independent draws, at nominal times from {START} on",
         licence="Apache-2.0",
         citation=f"{_DIFFUSION}, {'section 6.1 and appendix A.9' if allocation else 'appendix A.12'}",
         notes=_NOTES.get(name.removesuffix("-long"), _DEMAND_NOTES),
@@ -157,8 +158,9 @@ def _info(name: str) -> TraceInfo:
     )
 
 
-def _length(name: str) -> int:
-    return LONG if name.endswith("-long") else LENGTH
+def _extent(name: str) -> tuple[int, float]:
+    """Draws of a trace, and the seconds from one to the next: as many days as the long ones have no date can count."""
+    return (LONG, HOUR) if name.endswith("-long") else (LENGTH, DAY)
 
 
 def draw_trace(name: str) -> Trace:
@@ -170,12 +172,13 @@ def draw_trace(name: str) -> Trace:
         If no generated trace has that name.
     """
     law, info = mixture(name), _info(name)
+    length, slot = _extent(name)
     rng = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
     return Trace(
         name=name,
-        time=np.datetime64(START, "ns") + np.arange(_length(name)) * np.timedelta64(1, "D"),
-        outcome=law.sample(_length(name), rng),
-        slot=DAY,
+        time=np.datetime64(START, "ns") + np.arange(length) * np.timedelta64(int(slot), "s"),
+        outcome=law.sample(length, rng),
+        slot=slot,
         outcome_names=tuple(info.columns),
         outcome_units=("profit/unit",) * law.columns if law.columns > 1 else ("units",),
         outcome_low=-np.inf if law.columns > 1 else 0.0,
