@@ -177,8 +177,8 @@ def load_agent(folder: str | Path, **parameters: Any) -> Agent:
             f"{folder} holds no saved agent, or a damaged one: {error!r}; fit and save it again"
         ) from error
     agent = make_agent(saved["agent"], **{**saved["parameters"], **parameters})
-    name, parameters = saved["problem"]
-    agent.problem_ = make_problem(name, **parameters)
+    name, constants = saved["problem"]
+    agent.problem_ = make_problem(name, **constants)
     agent.layout_ = Layout(**{**saved["layout"], "naive": tuple(saved["layout"]["naive"])})
     agent.load_state(state)
     return agent

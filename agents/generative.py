@@ -19,7 +19,7 @@ from .mixed_precision import PRECISIONS
 from .networks import make_encoder
 from .predictors import Centred, Gaussian, Predictor
 from .threads import single_thread
-from .trained import Objective, Samples, Trained
+from .trained import Objective, Samples, Trained, kept_generator
 
 #: Numbers of scenarios (decision points x samples x outcomes) that are drawn at once when deciding.
 _AT_ONCE = 2**22
@@ -176,8 +176,7 @@ class Generative(Trained, ScenarioAgent):
     def _through_likelihood(self, samples: Samples) -> Tensor:
         """Diffusion-DFL, eq. 10: samples are given; the weights make those likelier that lower the cost."""
         contexts = self._contexts(samples.observations)
-        devices = [contexts.device] if contexts.is_cuda else []
-        with torch.no_grad(), torch.random.fork_rng(devices):  # so that dropout takes the same units once more below
+        with torch.no_grad(), kept_generator(contexts):  # so that dropout takes the same units once more below
             standard = self.predictor.sample(contexts, self.train_samples, self._generator)
         weights = score_weights(self.problem_, self._in_units(standard), samples.outcomes, samples.state)
         # of the samples as they were drawn: the limits of the outcome are part of the decision, not of the law

@@ -6,6 +6,7 @@ import math
 import time
 from abc import abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
@@ -114,8 +115,8 @@ class Trained(Agent):
         level, scale = self.start(samples.outcomes[:count].cpu().numpy())
         self.level_ = torch.as_tensor(level, dtype=torch.float32, device=device)
         self.scale_ = torch.as_tensor(scale, dtype=torch.float32, device=device)
-        # first weights and dropout come from torch's own generator, which is given back as it was
-        with torch.random.fork_rng(devices=[device] if x.is_cuda else []), single_thread():
+        # first weights and dropout come from torch's own generator
+        with kept_generator(x), single_thread():
             torch.manual_seed(self.seed)
             self.network_ = self._build(x[:count]).to(device)
             self._train(self._training(task, samples.pick(slice(count))), samples.pick(slice(count, None)), progress)
@@ -194,3 +195,9 @@ class Trained(Agent):
         weights = {key.removeprefix("network."): torch.as_tensor(value) for key, value in state.items() if "." in key}
         self.network_.load_state_dict(weights)
         self.level_, self.scale_ = torch.as_tensor(state["level"]), torch.as_tensor(state["scale"])
+
+
+def kept_generator(like: Tensor) -> AbstractContextManager[None]:
+    """Give torch's own generators back as they were: that of the processor, and that of the tensor's device."""
+    kept: AbstractContextManager[None] = torch.random.fork_rng([like.device] if like.is_cuda else [])
+    return kept

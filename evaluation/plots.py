@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from .drawing import STYLE, WIDTH, Look, grid, headline, legend, logarithmic, looks_of, lower, save, scale, title
 from .plots_of_steps import plot_distribution, plot_replay
 from .plots_of_training import plot_effort, plot_learning
-from .results import Run, summary
+from .results import Run
 from .scores import LEADING
 from .tables import sweep_axis
 
@@ -45,9 +45,8 @@ def draw_plots(run: Run) -> list[Path]:
 
 def plot_regret(run: Run) -> Figure | None:
     """Draw the leading score by scenario and agent; clairvoyants are left out."""
-    table, score = summary(run.results), run.score
-    table = table[(table["sweep"] == "") & ~table["clairvoyant"].astype(bool)]
-    table = table[np.isfinite(table[score])]
+    table, score = run.contestants, run.score
+    table = table[table["sweep"] == ""]
     if table.empty:
         return None
     looks, scenarios, agents = looks_of(run), list(table["scenario"].unique()), list(table["agent"].unique())
@@ -75,7 +74,7 @@ def plot_regret(run: Run) -> Figure | None:
 
 def plot_severity(run: Run) -> Figure | None:
     """Draw the leading score along every sweep, a panel per sweep and a line per agent."""
-    table, score = summary(run.results), run.score
+    table, score = run.summary, run.score
     table = table[(table["sweep"] != "") & ~table["clairvoyant"].astype(bool)]
     sweeps = list(table["sweep"].unique())
     if not sweeps:
@@ -114,7 +113,7 @@ def _shift_text(table: pd.DataFrame) -> str:
 
 def plot_cost_violation(run: Run) -> Figure | None:
     """Draw mean cost against violation rate, a panel per scenario and a point per agent."""
-    table = summary(run.results)
+    table = run.summary
     table = table[table["sweep"] == ""]
     scenarios = list(table["scenario"].unique())
     if not scenarios:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .drawing import WIDTH, Look, finite, grid, headline, legend, logarithmic, looks_of, scale
-from .results import Run, summary
+from .results import Run
 from .rollout import SHOWN
 from .scores import LEADING
 
@@ -75,9 +75,8 @@ def _stretch(axes: Axes, values: list[float]) -> None:
 
 def plot_replay(run: Run) -> Figure | None:
     """Draw a stretch of replay by the agent that is best at home: at home, and where it does worst."""
-    table, score = summary(run.results), run.score
-    table = table[(table["sweep"] == "") & ~table["clairvoyant"].astype(bool)]
-    table = table[np.isfinite(table[score])]
+    table, score = run.contestants, run.score
+    table = table[table["sweep"] == ""]
     if table.empty:
         return None
     home = table["scenario"].iloc[0]

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from .drawing import Look, grid, headline, legend, logarithmic, looks_of, lower, scale
-from .results import Run, summary
+from .results import Run
 from .scores import LEADING
 
 #: Training environments at most that learning curves are drawn for.
@@ -76,8 +76,7 @@ def _curve(axes: Axes, table: pd.DataFrame, look: Look) -> None:
 
 def plot_effort(run: Run) -> Figure | None:
     """Draw the leading score in the first scenario against the seconds and the memory of the fit, a point per agent."""
-    table, score = summary(run.results), run.score
-    table = table[~table["clairvoyant"].astype(bool) & np.isfinite(table[score])]
+    table, score = run.contestants, run.score
     if table.empty or not table["fit_seconds"].max() > _NOTICEABLE:
         return None
     scenario = table["scenario"].iloc[0]

@@ -131,6 +131,17 @@ class Run:
         numbers = [column for column in table.columns if column not in KEYS or column == "severity"]
         return table.astype(dict.fromkeys(numbers, np.float64))
 
+    @functools.cached_property
+    def summary(self) -> pd.DataFrame:
+        """One row per scenario and agent, see :func:`summary`."""
+        return summary(self.results)
+
+    @property
+    def contestants(self) -> pd.DataFrame:
+        """The rows of :attr:`summary` that are compared: no clairvoyants, and with a leading score."""
+        table = self.summary
+        return table[~table["clairvoyant"].astype(bool) & np.isfinite(table[self.score])]
+
     def steps(self, scenario: str, agent: str, seed: int, columns: list[str] | None = None) -> pd.DataFrame:
         """Read the steps of a finished cell.
 
@@ -157,10 +168,9 @@ class Run:
     def write_tables(self) -> None:
         """Write the combined tables of what is finished, read anew."""
         fresh = Run(self.folder)
-        results = fresh.results
         with atomic_write(self.folder / "results.parquet", "wb") as file:
-            results.to_parquet(file, index=False)
-        for name, table in (("results.csv", results), ("summary.csv", summary(results))):
+            fresh.results.to_parquet(file, index=False)
+        for name, table in (("results.csv", fresh.results), ("summary.csv", fresh.summary)):
             with atomic_write(self.folder / name) as file:
                 table.to_csv(file, index=False)
 

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from ..data.errors import ShiftgymError
-from .results import Run, summary
+from .results import Run
 from .scores import LEADING, combined_half, paired
 
 NOTHING = "–"
@@ -91,7 +91,7 @@ def _decimals(values: pd.DataFrame) -> int:
 
 def all_tables(run: Run) -> list[Table]:
     """Every table of a run's report."""
-    table = summary(run.results)
+    table = run.summary
     sweeps = [name for name in table["sweep"].unique() if name]
     tables = [_leading(run, table)] if (table["sweep"] == "").any() else []
     tables += [_sweep(table, name, run.score) for name in sweeps]
