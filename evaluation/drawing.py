@@ -24,6 +24,8 @@ WIDTH = 7.2
 # Okabe & Ito (2008) without the yellow, too faint for lines; markers tell apart what colours alone do not
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#595959")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+#: Where the colours begin again.
+_LINES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.5)))
 STYLE: dict[Any, Any] = {
     "font.size": 9.0,
     "axes.titlesize": 9.5,
@@ -50,6 +52,7 @@ class Look(NamedTuple):
 
     color: str
     marker: str
+    line: Any = "-"
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -71,7 +74,8 @@ def looks_of(run: Run) -> dict[str, Look]:
         if name in all_knowing:
             looks[name] = Look("black", "*")
         else:
-            looks[name] = Look(_COLOURS[index % len(_COLOURS)], _MARKERS[index % len(_MARKERS)])
+            again, colour = divmod(index, len(_COLOURS))
+            looks[name] = Look(_COLOURS[colour], _MARKERS[index % len(_MARKERS)], _LINES[again % len(_LINES)])
             index += 1
     return looks
 
@@ -110,6 +114,31 @@ def lower(value: np.ndarray[Any, Any], half: np.ndarray[Any, Any], shown: Sequen
     return np.maximum(value - half, 0.05 * value) if logarithmic(shown) else value - half
 
 
+def frame(axes: Axes, values: Sequence[float], halves: Sequence[float], axis: str = "x") -> str:
+    """Limit an axis, before :func:`scale`, to the values and the nearer part of their intervals.
+
+    The intervals over two seeds are many times as wide as what there is to see. Returns words for the reader where one
+    leaves the picture.
+    """
+    pairs = [(value, half) for value, half in zip(values, halves, strict=True) if math.isfinite(value)]
+    if not pairs:
+        return ""
+    value, half = np.array(pairs).T
+    half = np.nan_to_num(half)
+    least, most = float(lower(value, half, values).min()), float((value + half).max())
+    if logarithmic(values):
+        low, high = max(least, value.min() / 3), min(most, 3 * value.max())
+        edges = low / 1.1, high * 1.1
+    else:
+        # half their range on either side, or the typical interval where all are alike
+        room = max(float(np.ptp(value)) / 2, float(np.median(half)))
+        low, high = max(least, value.min() - room), min(most, value.max() + room)
+        edges = low - 0.05 * (high - low), high + 0.05 * (high - low)
+    if low < high:
+        axes.set(**{f"{axis}lim": edges})
+    return ", cut off where they leave the picture" if least < low or most > high else ""
+
+
 def legend(figure: Figure, looks: dict[str, Look], names: Sequence[str], lines: bool = False) -> None:
     """Put one legend for all panels below them; the figure grows when it is long."""
     handles = [
@@ -118,7 +147,7 @@ def legend(figure: Figure, looks: dict[str, Look], names: Sequence[str], lines: 
             [],
             color=looks[name].color,
             marker=looks[name].marker,
-            ls="-" if lines else "none",
+            ls=looks[name].line if lines else "none",
             label=name,
         )
         for name in looks

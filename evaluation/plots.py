@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .drawing import STYLE, WIDTH, Look, grid, headline, legend, logarithmic, looks_of, lower, save, scale, title
+from .drawing import STYLE, WIDTH, Look, frame, grid, headline, legend, logarithmic, looks_of, lower, save, scale, title
 from .plots_of_steps import plot_distribution, plot_replay
 from .plots_of_training import plot_effort, plot_learning
 from .results import Run
@@ -61,12 +61,13 @@ def plot_regret(run: Run) -> Figure | None:
         axes.errorbar(value, place, xerr=whiskers, fmt=look.marker, color=look.color, capsize=2, elinewidth=1)
     for row in range(1, len(scenarios)):
         axes.axhline(row - 0.5, color="0.8", lw=0.6)
+    cut = frame(axes, table[score].tolist(), table[f"{score}_half"].tolist())
     scale(axes, table[score].tolist())
     axes.set_yticks(range(len(scenarios)), scenarios)
     axes.set_ylim(len(scenarios) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
-    axes.set_xlabel(f"{LEADING[score]}, mean and 95% interval (lower is better)")
+    axes.set_xlabel(f"{LEADING[score]} (lower is better), 95% intervals{cut}")
     axes.set_title(title(run, f"{LEADING[score].capitalize()} by scenario and agent"), loc="left")
     legend(figure, looks, agents)
     return figure
@@ -79,29 +80,30 @@ def plot_severity(run: Run) -> Figure | None:
     sweeps = list(table["sweep"].unique())
     if not sweeps:
         return None
-    looks = looks_of(run)
+    looks, agents = looks_of(run), list(table["agent"].unique())
+    faint = min(0.15, 0.6 / len(agents))  # so that lines are seen through the bands of many
     figure, panels = grid(len(sweeps), 2, 2.6, sharey=True)
     for axes, sweep in zip(panels, sweeps, strict=True):
         here = table[table["sweep"] == sweep]
         for agent, mine in here.groupby("agent", sort=False):
             mine, look = mine.sort_values("severity"), looks[str(agent)]
             x, y, half = (mine[c].to_numpy() for c in ("severity", score, f"{score}_half"))
-            axes.plot(x, y, color=look.color, marker=look.marker)
-            axes.fill_between(x, lower(y, half, table[score].tolist()), y + half, color=look.color, alpha=0.15, lw=0)
+            axes.plot(x, y, color=look.color, marker=look.marker, ls=look.line)
+            axes.fill_between(x, lower(y, half, table[score].tolist()), y + half, color=look.color, alpha=faint, lw=0)
         axis = sweep_axis(here)
         if axis == "severity":  # else the axis says it all
             axes.set_title(textwrap.fill(f"{sweep}: {_shift_text(here)}", 48), loc="left")
         axes.set_xlabel(axis)
         if logarithmic(here["severity"].tolist()):
             scale(axes, here["severity"].tolist())
+    cut = frame(panels[0], table[score].tolist(), table[f"{score}_half"].tolist(), "y")
     scale(panels[0], table[score].tolist(), "y")
     for axes in panels[::2]:
         axes.set_ylabel(LEADING[score])
     varied = {sweep_axis(table[table["sweep"] == sweep]) for sweep in sweeps}
-    headline(
-        figure, run, f"{LEADING[score].capitalize()} against {varied.pop() if len(varied) == 1 else 'what varies'}"
-    )
-    legend(figure, looks, list(table["agent"].unique()), lines=True)
+    what = varied.pop() if len(varied) == 1 else "what varies"
+    headline(figure, run, f"{LEADING[score].capitalize()} against {what}, with 95% intervals{cut}")
+    legend(figure, looks, agents, lines=True)
     return figure
 
 

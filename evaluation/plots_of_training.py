@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .drawing import Look, grid, headline, legend, logarithmic, looks_of, lower, scale
+from .drawing import Look, frame, grid, headline, legend, logarithmic, looks_of, lower, scale
 from .results import Run
 from .scores import LEADING
 
@@ -37,7 +37,8 @@ def plot_learning(run: Run) -> Figure | None:
         axes.set_xlabel("epoch")
         axes.set_ylabel("" if index % 2 else "decision cost")
         axes.set_title(home if len(homes) > 1 else "", loc="left")
-    headline(figure, run, "Decision cost on held-out training data, mean and standard deviation over seeds")
+    gaps = "; no line where samples were not kept, as too unlike outcomes" if table["loss"].isna().any() else ""
+    headline(figure, run, f"Decision cost on held-out training data, mean and standard deviation over seeds{gaps}")
     legend(figure, looks, list(table["agent"].unique()), lines=True)
     return figure
 
@@ -65,10 +66,13 @@ def learning_curves(run: Run) -> pd.DataFrame:
 
 
 def _curve(axes: Axes, table: pd.DataFrame, look: Look) -> None:
-    """Draw mean and spread over seeds, and a marker where the mean is lowest; a gap where a seed kept nothing."""
+    """Draw mean and spread over seeds, a dot per epoch and a marker where the mean is lowest.
+
+    There is a gap where the weights of a seed were not to be kept.
+    """
     losses = table.pivot_table(index="epoch", columns="seed", values="loss", dropna=False)
     mean, spread = losses.mean(axis=1, skipna=False), losses.std(axis=1, skipna=False)
-    axes.plot(mean.index, mean, color=look.color)
+    axes.plot(mean.index, mean, color=look.color, ls=look.line, marker=".", ms=3)
     axes.fill_between(mean.index, mean - spread, mean + spread, color=look.color, alpha=0.15, lw=0)
     if mean.notna().any():
         axes.plot(mean.idxmin(), mean.min(), marker=look.marker, color=look.color, mec="white", mew=0.6)
@@ -90,11 +94,13 @@ def plot_effort(run: Run) -> Figure | None:
             place = {"x": row[column], "y": row[score], "yerr": whisker[:, None]}
             axes.errorbar(**place, fmt=look.marker, color=look.color, capsize=2, elinewidth=1)
         scale(axes, table[column].tolist())
+    cut = frame(panels[0], table[score].tolist(), table[f"{score}_half"].tolist(), "y")
     if logarithmic(table[score].tolist()):  # else not from zero: agents that cost nearly the same are to differ
         scale(panels[0], table[score].tolist(), "y")
     panels[0].set(ylabel=LEADING[score], xlabel="seconds to fit")
     panels[1].set_xlabel("memory to fit, MB")
     panels[0].set_title(scenario, loc="left")
-    headline(figure, run, f"{LEADING[score].capitalize()} against what a fit takes (lower left is better)")
+    what = f"{LEADING[score].capitalize()} against what a fit takes (lower left is better)"
+    headline(figure, run, f"{what}, with 95% intervals{cut}")
     legend(figure, looks, list(table["agent"]))
     return figure

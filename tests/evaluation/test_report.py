@@ -5,11 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from rich.console import Console
 
 from shiftgym.data.errors import ShiftgymError
 from shiftgym.evaluation import plots_of_training
 from shiftgym.evaluation.agent_spec import AgentSpec
+from shiftgym.evaluation.drawing import frame, looks_of
 from shiftgym.evaluation.listing import KINDS, listing
 from shiftgym.evaluation.plots import plot_severity
 from shiftgym.evaluation.plots_of_steps import plot_distribution
@@ -90,9 +92,32 @@ def test_pictures_of_training_have_a_panel_per_home_and_say_where_a_curve_is_low
     assert line.get_ydata() == pytest.approx(mean.to_numpy())
     assert (lowest.get_xdata()[0], lowest.get_ydata()[0]) == (mean.idxmin(), pytest.approx(mean.min()))
     assert [axes.get_xlabel() for axes in plot_effort(trained).axes] == ["seconds to fit", "memory to fit, MB"]
+    assert "no line" not in figure.get_suptitle()
+    refused = curves.assign(loss=curves["loss"].where(curves["epoch"] != 2))
+    monkeypatch.setattr(plots_of_training, "learning_curves", lambda run: refused)
+    figure = plot_learning(trained)
+    assert "no line where samples" in " ".join(figure.get_suptitle().split())
+    assert np.isnan(figure.axes[0].lines[0].get_ydata()).tolist() == [False, True, False]
     markdown = report(trained, Console(quiet=True)).read_text()
     assert "plots/learning.svg" in markdown
     assert "plots/effort.svg" in markdown
+
+
+def test_intervals_that_would_hide_the_values_are_cut_off_and_the_reader_is_told():
+    axes = Figure().add_subplot()
+    assert "cut off" in frame(axes, [3.0, 4.0, 5.0], [0.1, 0.2, 40.0])
+    assert 1.5 < axes.get_xlim()[0] < 3.0 < 5.0 < axes.get_xlim()[1] < 6.5
+    assert "cut off" in frame(axes, [0.01, 1.0, 5.0], [math.nan, 0.2, 40.0], "y")
+    assert 0 < axes.get_ylim()[0] < 0.01 < 5.0 < axes.get_ylim()[1] < 20.0
+    assert not frame(axes, [3.0, 3.0, math.nan], [0.1, 0.1, math.nan])
+    assert axes.get_xlim()[0] < 2.9 < 3.1 < axes.get_xlim()[1]  # of agents that are alike, intervals say how alike
+
+
+def test_agents_look_different_however_many_there_are(run):
+    many = tuple(AgentSpec("residual-saa", {"samples": 10 + i}) for i in range(21))
+    object.__setattr__(run, "suite", replace(run.suite, agents=many))
+    looks = looks_of(run).values()
+    assert len({(look.color, look.line) for look in looks}) == len({look[:2] for look in looks}) == 21
 
 
 def test_a_box_shows_quantiles_of_the_steps_of_all_seeds(run):
