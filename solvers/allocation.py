@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array, beyond, clipped, inner, largest, namespace, nothing, on_torch, warn_unsolved
-from .base import Adjoint, DecisionProblem, ProblemError
+from .arrays import Array, clipped, inner, namespace, on_torch, warn_unsolved
+from .base import Adjoint, BoxProblem, ProblemError
 
 
-class ProductAllocation(DecisionProblem):
+class ProductAllocation(BoxProblem):
     """Exponential disutility of the value y'z of an allocation z, with 0 <= z <= C.
 
     ====================  ==================================  ==============
@@ -47,8 +47,6 @@ class ProductAllocation(DecisionProblem):
     [[2.0, 1.5]]
     """
 
-    hard_families = ("bounds",)
-
     def __init__(self, products: int = 10, cap: float = 2.0) -> None:
         if products != int(products) or products < 1:
             raise ProblemError(f"products is {products}: give a whole number of at least 1")
@@ -82,12 +80,6 @@ class ProductAllocation(DecisionProblem):
     def project(self, decisions: Array) -> Array:
         """Clip to the bounds what leaves them by more than the tolerance."""
         return clipped(decisions, 0.0, self.cap, self.tolerance)
-
-    def excess(self, decisions: Array, feasible: Array) -> dict[str, Array]:
-        """``bounds``: the largest distance of a requested amount outside [0, cap]."""
-        if feasible is decisions:
-            return {"bounds": nothing(decisions)}
-        return {"bounds": largest(beyond(abs(decisions - feasible), self.tolerance))}
 
     # ------------------------------------------------------------------ the scenario problem
     def solve(self, scenarios: Array, weights: Array | None = None) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.errors import ShiftgymError
-from .arrays import Array, kind, namespace
+from .arrays import Array, beyond, kind, largest, namespace, nothing
 
 
 class ProblemError(ShiftgymError):
@@ -182,7 +182,8 @@ class DecisionProblem(ABC):
                 f"scenarios of {name} have shape {shape}; give (contexts, scenarios >= 1, {self.outcome_dim})"
             )
         xp = namespace(scenarios)
-        finite = xp.isfinite(scenarios.sum())  # one pass; a sum that overflows is looked into
+        with np.errstate(over="ignore", invalid="ignore"):
+            finite = xp.isfinite(scenarios.sum())  # one pass; a sum that overflows is looked into
         if not bool(finite) and not bool(xp.all(finite := xp.isfinite(scenarios))):
             place = [int(axis[0]) for axis in xp.nonzero(~finite)]
             raise ProblemError(
@@ -207,3 +208,15 @@ class DecisionProblem(ABC):
             return self.low, self.high
         xp = namespace(like)
         return xp.asarray(self.low, **kind(like)), xp.asarray(self.high, **kind(like))
+
+
+class BoxProblem(DecisionProblem):
+    """A problem whose decisions have bounds, and no other hard constraint: ``project`` clips to them."""
+
+    hard_families = ("bounds",)
+
+    def excess(self, decisions: Array, feasible: Array) -> dict[str, Array]:
+        """``bounds``: the largest distance of an entry outside the box."""
+        if feasible is decisions:
+            return {"bounds": nothing(decisions)}
+        return {"bounds": largest(beyond(abs(decisions - feasible), self.tolerance))}

@@ -8,28 +8,25 @@ import numpy as np
 
 from .arrays import (
     Array,
-    beyond,
     clipped,
     constant,
     density,
     entries,
     in_chunks,
     in_double,
-    largest,
     masses,
     namespace,
-    nothing,
     on_numpy,
     total,
 )
-from .base import Adjoint, DecisionProblem, ProblemError, check_not_negative
+from .base import Adjoint, BoxProblem, ProblemError, check_not_negative
 
 #: Elements of the largest temporary array in the solver (8 bytes each): bounds its memory to some 300 MB.
 _CHUNK = 2**21
 _TINY, _HUGE = 1e-300, 1e300
 
 
-class Inventory(DecisionProblem):
+class Inventory(BoxProblem):
     """The newsvendor with prices that grow with the quantity: order z, then meet a demand y.
 
     ==============================  ========================================  =========
@@ -85,7 +82,6 @@ class Inventory(DecisionProblem):
     """
 
     outcome_dim = decision_dim = 1
-    hard_families = ("bounds",)
     measures = ("missing", "left")
 
     def __init__(
@@ -175,12 +171,6 @@ class Inventory(DecisionProblem):
     def project(self, decisions: Array) -> Array:
         """Clip to [0, capacity] what leaves it by more than the tolerance."""
         return clipped(decisions, 0.0, self.capacity, self.tolerance)
-
-    def excess(self, decisions: Array, feasible: Array) -> dict[str, Array]:
-        """``bounds``: the distance of a requested order outside [0, capacity]."""
-        if feasible is decisions:
-            return {"bounds": nothing(decisions)}
-        return {"bounds": largest(beyond(abs(decisions - feasible), self.tolerance))}
 
     # ------------------------------------------------------------------ the scenario problem
     def solve(self, scenarios: Array, weights: Array | None = None) -> Array:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import Array, beyond, constant, density, in_chunks, kind, largest, namespace, on_numpy, pick_rows, total
-from .base import Adjoint, DecisionProblem, ProblemError, check_not_negative
+from .base import Adjoint, BoxProblem, ProblemError, check_not_negative
 
 #: Elements of the largest temporary array in the solver (8 bytes each): bounds its memory to some 100 MB.
 _CHUNK = 2**21
@@ -17,7 +17,7 @@ _BRANCH = 8
 _TINY = 1e-30
 
 
-class Provisioning(DecisionProblem):
+class Provisioning(BoxProblem):
     """Utility of served tokens minus the price of energy, per slot and in units of the capacity.
 
     ========================  =======================================  =============================
@@ -69,7 +69,6 @@ class Provisioning(DecisionProblem):
     """
 
     outcome_low = 0.0
-    hard_families = ("bounds",)
     soft_families = ("service",)
 
     def __init__(
@@ -203,10 +202,6 @@ class Provisioning(DecisionProblem):
         xp = namespace(decisions)
         low, high = self.box(decisions)
         return xp.minimum(xp.maximum(decisions, low), high)
-
-    def excess(self, decisions: Array, feasible: Array) -> dict[str, Array]:
-        """``bounds``: the largest distance of a requested capacity outside [low, high]."""
-        return {"bounds": largest(beyond(abs(decisions - feasible), self.tolerance))}
 
     def shortfall(self, outcomes: Array, decisions: Array) -> dict[str, Array]:
         """``service``: the largest r_min c - a over the slots, where positive."""

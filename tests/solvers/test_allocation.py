@@ -14,8 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from shiftgym.solvers import ProblemError, ProductAllocation, make_problem
-from shiftgym.solvers.layer import decide
+from shiftgym.solvers import ProductAllocation
 
 
 @pytest.fixture(autouse=True)
@@ -173,11 +172,6 @@ def test_scenario_gradient_against_finite_differences(cap: float, shape: Any, we
     np.testing.assert_allclose(a[:, ~moving], 0.0, atol=1e-6)
 
 
-def test_layer_passes_gradcheck() -> None:
-    problem, y = ProductAllocation(products=3), torch.tensor(draw("general", (2, 6, 3), 5))
-    assert torch.autograd.gradcheck(lambda s: decide(problem, s), (y.requires_grad_(),), eps=1e-6, atol=1e-5)
-
-
 def test_score_weights_give_the_gradient_of_the_population() -> None:
     """Score-function estimate for y ~ N(theta, s^2), whose optimum theta / s^2 is known."""
     rng, sigma = np.random.default_rng(0), 0.8
@@ -199,40 +193,11 @@ def test_cost_by_hand_and_overflow() -> None:
     np.testing.assert_allclose(problem.perfect(torch.tensor(y)), problem.perfect(y))
 
 
-def test_weights_count_copies_and_tensors_and_float32_follow() -> None:
-    problem, y = ProductAllocation(products=4), draw("general", (9, 12, 4))
-    copies = np.random.default_rng(0).integers(0, 3, 12)
-    copies[0] += 1
-    z = problem.solve(np.repeat(y, copies, axis=1))
-    np.testing.assert_allclose(problem.solve(y, np.tile(copies.astype(float), (9, 1))), z, atol=1e-9)
-    exact = problem.solve(y)
-    np.testing.assert_array_equal(problem.solve(torch.tensor(y)).numpy(), exact)
-    single = problem.solve(y.astype(np.float32))
-    assert single.dtype == np.float32
-    assert np.all(log_mean(y, single.astype(float)) <= log_mean(y, exact) + 1e-6)
-    tensors = problem.adjoint(torch.tensor(y), torch.tensor(exact), torch.tensor(exact), torch.ones(9, 12).double())
-    for ours, theirs in zip(problem.adjoint(y, exact, exact), tensors, strict=True):
-        np.testing.assert_allclose(theirs.numpy(), ours, atol=1e-12)
-
-
 def test_a_float32_decision_at_the_cap_does_not_move() -> None:
     problem = ProductAllocation(products=1, cap=0.1)
     y = np.ones((1, 3, 1), np.float32)
     z = problem.solve(y)
     np.testing.assert_array_equal(problem.adjoint(y, z, np.ones_like(z)).scenarios, 0.0)
-
-
-def test_read_only_scenarios_and_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    import shiftgym.solvers.log_mean_exp as module
-
-    problem, y = ProductAllocation(products=5), draw("general", (9, 12, 5))
-    y.setflags(write=False)
-    z = problem.solve(y)
-    gradient = problem.adjoint(y, z, y[:, 0])
-    monkeypatch.setattr(module, "_CHUNK", 200)
-    np.testing.assert_allclose(problem.solve(y), z, atol=1e-12)
-    for ours, theirs in zip(gradient, problem.adjoint(y, z, y[:, 0]), strict=True):
-        np.testing.assert_allclose(theirs, ours, atol=1e-12)
 
 
 def test_a_row_that_does_not_converge_is_nan_and_the_others_stand(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,23 +244,3 @@ def test_violations() -> None:
     found = problem.violations(np.zeros((3, 2)), np.array([[0.5, 2.0], [2.5, -0.2], [0.5, -0.3]]))
     np.testing.assert_allclose(found["bounds"], [0.0, 0.5, 0.3], atol=1e-12)
     assert problem.families == ("bounds",)
-
-
-@pytest.mark.parametrize(
-    ("scenarios", "message"),
-    [(np.full((2, 3, 4), np.nan), "nan at"), (np.full((2, 3, 4), -np.inf), "inf at"), (np.ones((2, 3)), "shape")],
-)
-def test_bad_scenarios(scenarios: Any, message: str) -> None:
-    with pytest.raises(ProblemError, match=message):
-        ProductAllocation(products=4).solve(scenarios)
-
-
-@pytest.mark.parametrize("bad", [{"products": 0}, {"products": 1.5}, {"cap": 0.0}, {"cap": np.inf}])
-def test_bad_parameters(bad: dict[str, Any]) -> None:
-    with pytest.raises(ProblemError, match=next(iter(bad))):
-        ProductAllocation(**bad)
-
-
-def test_parameters_build_an_equal_problem() -> None:
-    problem = ProductAllocation(products=7, cap=3.0)
-    assert make_problem("ProductAllocation", **problem.parameters()).parameters() == problem.parameters()

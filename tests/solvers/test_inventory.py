@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from shiftgym.solvers import Inventory, ProblemError, inventory, make_problem
-from shiftgym.solvers.layer import decide
+from shiftgym.solvers import Inventory, inventory
 
 LINEAR: dict[str, Any] = {"order_growth": 0.0, "shortage_growth": 0.0, "holding_growth": 0.0}
 STEEP: dict[str, Any] = {"order": 0.2, "shortage": 0.1, "holding": 0.1, "shortage_growth": 2.0, "holding_growth": 1.0}
@@ -231,17 +230,6 @@ def test_scaling_everything_scales_the_decision() -> None:
         np.testing.assert_allclose(problem.solve(scenarios * k), one * k, rtol=1e-11)
 
 
-@pytest.mark.parametrize("constants", [{}, STEEP])
-def test_weights_count_copies(constants: dict[str, float]) -> None:
-    problem, scenarios = Inventory(**constants), draw("mixture", 10, 8)
-    np.testing.assert_allclose(problem.solve(scenarios, np.full((10, 8), 3.0)), problem.solve(scenarios), rtol=1e-12)
-    copies = np.random.default_rng(0).integers(0, 4, 8)
-    copies[0] += 1
-    weights = np.tile(copies.astype(float), (10, 1))
-    repeated = np.repeat(scenarios, copies, axis=1)
-    np.testing.assert_allclose(problem.solve(scenarios, weights), problem.solve(repeated), rtol=1e-12)
-
-
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("kind", ["mixture", "wide", "zero"])
 @pytest.mark.parametrize("constants", [{}, LINEAR, STEEP, {"capacity": 6.0}])
@@ -285,11 +273,6 @@ def test_the_smallest_of_several_optimal_orders() -> None:
     np.testing.assert_allclose(objective(problem, scenarios, np.array([[2.0]])), value)
 
 
-def test_layer_passes_gradcheck() -> None:
-    scenarios = torch.tensor(draw("mixture", 4, 6, 5), requires_grad=True)
-    assert torch.autograd.gradcheck(lambda y: decide(Inventory(), y), (scenarios,), eps=1e-6, atol=1e-5)
-
-
 @pytest.mark.parametrize("constants", [{}, LINEAR, STEEP])
 def test_score_weights_give_the_gradient_of_the_population(constants: dict[str, float]) -> None:
     """Score-function estimate of dz/dtheta for y ~ N(theta, 1), against differences of large samples."""
@@ -323,38 +306,3 @@ def test_torch_and_float32_follow_float64(monkeypatch: pytest.MonkeyPatch, weigh
     np.testing.assert_allclose(problem.solve(y, w).numpy(), exact, rtol=1e-12)
     for ours, other in zip(gradient, problem.adjoint(y, torch.tensor(exact), torch.ones(20, 1), w), strict=True):
         np.testing.assert_allclose(other.numpy(), ours, rtol=1e-9, atol=1e-12)
-
-
-def test_chunks_do_not_change_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    problem, scenarios = Inventory(), draw("wide", 9, 25)
-    whole = problem.solve(scenarios)
-    gradient = problem.adjoint(scenarios, whole, np.ones((9, 1)))
-    monkeypatch.setattr(inventory, "_CHUNK", 60)
-    np.testing.assert_array_equal(problem.solve(scenarios), whole)
-    for a, b in zip(problem.adjoint(scenarios, whole, np.ones((9, 1))), gradient, strict=True):
-        np.testing.assert_array_equal(a, b)
-    assert problem.solve(scenarios[:0]).shape == (0, 1)
-
-
-@pytest.mark.parametrize(
-    ("scenarios", "message"),
-    [
-        (np.full((2, 3, 1), np.nan), r"nan at \[context, scenario, column\] = \[0, 0, 0\]"),
-        (np.ones((2, 3)), r"shape \(2, 3\)"),
-        (np.ones((2, 0, 1)), r"shape \(2, 0, 1\)"),
-    ],
-)
-def test_bad_scenarios(scenarios: Any, message: str) -> None:
-    with pytest.raises(ProblemError, match=message):
-        Inventory().solve(scenarios)
-
-
-@pytest.mark.parametrize("constants", [{"order": -1.0}, {"holding_growth": np.nan}, {"capacity": 0.0}, {"carry": 1}])
-def test_bad_constants(constants: dict[str, float]) -> None:
-    with pytest.raises(ProblemError, match=next(iter(constants))):
-        Inventory(**constants)
-
-
-def test_parameters_build_an_equal_problem() -> None:
-    problem = Inventory(order=2.0, capacity=7.0, carry=True)
-    assert make_problem("Inventory", **problem.parameters()).parameters() == problem.parameters()

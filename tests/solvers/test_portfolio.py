@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from shiftgym.solvers import Portfolio, ProblemError, make_problem
-from shiftgym.solvers.layer import decide
+from shiftgym.solvers import Portfolio
 
 
 @pytest.fixture(autouse=True)
@@ -185,11 +184,6 @@ def test_scenario_gradient_against_finite_differences(alpha: float, shape: Any, 
     np.testing.assert_allclose(a[:, ~moving], 0.0, atol=1e-5)
 
 
-def test_layer_passes_gradcheck() -> None:
-    problem, y = Portfolio(assets=4, risk_aversion=2.0), torch.tensor(draw("general", (2, 6, 4), 5))
-    assert torch.autograd.gradcheck(lambda s: decide(problem, s), (y.requires_grad_(),), eps=1e-6, atol=1e-5)
-
-
 def test_score_weights_give_the_gradient_of_the_population() -> None:
     """Score-function estimate for y ~ N(theta, s^2), against differences of the same large sample."""
     rng, step, sigma = np.random.default_rng(0), 0.02, 1.0
@@ -291,37 +285,6 @@ def test_violations() -> None:
     assert problem.families == ("budget", "bounds")
 
 
-def test_weights_count_copies_and_tensors_and_float32_follow() -> None:
-    problem, y = Portfolio(assets=7), draw("general", (9, 8, 7))
-    copies = np.random.default_rng(0).integers(0, 3, 8)
-    copies[0] += 1
-    z = problem.solve(np.repeat(y, copies, axis=1))
-    np.testing.assert_allclose(problem.solve(y, np.tile(copies.astype(float), (9, 1))), z, atol=1e-9)
-    exact = problem.solve(y)
-    np.testing.assert_array_equal(problem.solve(torch.tensor(y)).numpy(), exact)
-    single = problem.solve(y.astype(np.float32))
-    assert single.dtype == np.float32
-    np.testing.assert_allclose(single, exact, atol=1e-4)
-    assert problem.solve(torch.tensor(y, dtype=torch.float32)).dtype == torch.float32
-    weights = np.ones((9, 8))
-    tensors = problem.adjoint(torch.tensor(y), torch.tensor(exact), torch.tensor(exact), torch.tensor(weights))
-    for ours, theirs in zip(problem.adjoint(y, exact, exact), tensors, strict=True):
-        np.testing.assert_allclose(theirs.numpy(), ours, atol=1e-12)
-
-
-def test_read_only_scenarios_and_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    import shiftgym.solvers.mean_variance as module
-
-    problem, y = Portfolio(assets=60), draw("general", (9, 12, 60))
-    y.setflags(write=False)
-    z = problem.solve(y)
-    gradient = problem.adjoint(y, z, y[:, 0])
-    monkeypatch.setattr(module, "_CHUNK", 2000)
-    np.testing.assert_allclose(problem.solve(y), z, atol=1e-9)
-    for ours, theirs in zip(gradient, problem.adjoint(y, z, y[:, 0]), strict=True):
-        np.testing.assert_allclose(theirs, ours, atol=1e-9)
-
-
 def test_a_row_that_does_not_converge_is_nan_and_the_others_stand(monkeypatch: pytest.MonkeyPatch) -> None:
     import shiftgym.solvers.simplex_qp as module
 
@@ -339,27 +302,3 @@ def test_a_row_that_does_not_converge_is_nan_and_the_others_stand(monkeypatch: p
     for part in gradient:
         assert np.isfinite(part).all()
         assert np.all(part[lost] == 0)
-
-
-@pytest.mark.parametrize(
-    ("scenarios", "message"),
-    [(np.full((2, 3, 4), np.nan), "nan at"), (np.full((2, 3, 4), np.inf), "inf at"), (np.ones((2, 3)), "shape")],
-)
-def test_bad_scenarios(scenarios: Any, message: str) -> None:
-    with pytest.raises(ProblemError, match=message):
-        Portfolio(assets=4).solve(scenarios)
-    with pytest.raises(ProblemError, match=message):
-        Portfolio(assets=4).adjoint(scenarios, np.ones((2, 4)), np.ones((2, 4)))
-
-
-@pytest.mark.parametrize("bad", [{"assets": 1}, {"assets": 2.5}, {"risk_aversion": 0.0}, {"transaction_cost": -1.0}])
-def test_bad_parameters(bad: dict[str, Any]) -> None:
-    with pytest.raises(ProblemError, match=next(iter(bad))):
-        Portfolio(**bad)
-
-
-def test_parameters_build_an_equal_problem() -> None:
-    problem = Portfolio(assets=7, risk_aversion=3.0, transaction_cost=0.01)
-    again = make_problem("Portfolio", **problem.parameters())
-    assert again.parameters() == problem.parameters()
-    assert again.stateful

@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from shiftgym.solvers import PowerScheduling, ProblemError, make_problem, power, ramp_projection, ramps
-from shiftgym.solvers.layer import decide
+from shiftgym.solvers import PowerScheduling, power, ramp_projection, ramps
 
 
 def draw(shape: tuple[int, ...], seed: int = 0, noise: float = 0.4) -> Any:
@@ -200,16 +199,6 @@ def test_one_scenario_is_perfect_information() -> None:
     np.testing.assert_array_equal(problem.perfect(smooth), smooth)
 
 
-def test_weights_count_copies() -> None:
-    problem, scenarios = PowerScheduling(hours=5), draw((10, 8, 5))
-    np.testing.assert_allclose(problem.solve(scenarios, np.full((10, 8), 3.0)), problem.solve(scenarios), rtol=1e-11)
-    copies = np.random.default_rng(0).integers(0, 4, 8)
-    copies[0] += 1
-    weights = np.tile(copies.astype(float), (10, 1))
-    repeated = np.repeat(scenarios, copies, axis=1)
-    np.testing.assert_allclose(problem.solve(scenarios, weights), problem.solve(repeated), rtol=1e-11)
-
-
 @pytest.mark.parametrize("box", [(-np.inf, np.inf), (1.0, 2.2)])
 def test_projection_is_the_nearest_feasible_decision(box: tuple[float, float]) -> None:
     problem = PowerScheduling(hours=7, low=box[0], high=box[1])
@@ -331,12 +320,6 @@ def test_gradient_of_duplicates_of_a_bound_and_of_a_block() -> None:
     np.testing.assert_allclose(moved[0], [1.0, 1.0, 1.0], atol=1e-8)
 
 
-def test_layer_passes_gradcheck() -> None:
-    problem = PowerScheduling(hours=4, shortage=3.0)
-    scenarios = torch.tensor(draw((3, 6, 4), 5), requires_grad=True)
-    assert torch.autograd.gradcheck(lambda y: decide(problem, y), (scenarios,), eps=1e-7, atol=1e-5)
-
-
 @pytest.mark.parametrize("ramp", [0.3, 5.0])  # the first ties the first two hours
 def test_score_weights_give_the_gradient_of_the_population(ramp: float) -> None:
     """Score-function estimate of the derivative for y ~ N(mean + theta, 0.5), against large samples."""
@@ -391,10 +374,6 @@ def test_chunks_do_not_change_the_answer(monkeypatch: pytest.MonkeyPatch) -> Non
         np.testing.assert_array_equal(a, b)
 
 
-def test_no_contexts_are_no_decisions() -> None:
-    assert PowerScheduling(hours=4).solve(np.zeros((0, 5, 4))).shape == (0, 4)
-
-
 def test_violations() -> None:
     problem = PowerScheduling(hours=3, high=2.0)
     found = problem.violations(np.ones((3, 3)), np.array([[1.0, 1.4, 1.0], [0.0, 1.0, 1.1], [1.9, 2.3, -0.1]]))
@@ -402,30 +381,3 @@ def test_violations() -> None:
     np.testing.assert_allclose(found["bounds"], [0.0, 0.0, 0.3], atol=1e-12)
     assert problem.families == ("ramp", "bounds")
     assert PowerScheduling(low=-np.inf).families == ("ramp",)
-
-
-@pytest.mark.parametrize(
-    ("scenarios", "message"),
-    [
-        (np.full((2, 3, 4), np.nan), r"nan at \[context, scenario, column\] = \[0, 0, 0\]"),
-        (np.ones((2, 3, 5)), r"shape \(2, 3, 5\)"),
-        (np.ones((2, 0, 4)), r"shape \(2, 0, 4\)"),
-    ],
-)
-def test_bad_scenarios(scenarios: Any, message: str) -> None:
-    with pytest.raises(ProblemError, match=message):
-        PowerScheduling(hours=4).solve(scenarios)
-
-
-@pytest.mark.parametrize(
-    "constants", [{"hours": 1}, {"hours": 2.5}, {"ramp": np.nan}, {"shortage": -1.0}, {"low": 1.0, "high": 1.0}]
-)
-def test_bad_constants(constants: dict[str, Any]) -> None:
-    with pytest.raises(ProblemError, match=next(iter(constants))):
-        PowerScheduling(**constants)
-
-
-def test_parameters_build_an_equal_problem() -> None:
-    problem = PowerScheduling(hours=12, ramp=0.3, high=4.0)
-    again = make_problem("PowerScheduling", **problem.parameters())
-    assert again.parameters() == problem.parameters()

@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from shiftgym.solvers import ProblemError, Provisioning, make_problem
-from shiftgym.solvers.layer import decide
+from shiftgym.solvers import Provisioning
 
 # Constants with a concave scenario average (delta < 0), where CVXPY can follow; the paper's are not concave.
 CONCAVE: dict[str, Any] = {
@@ -159,18 +158,6 @@ def test_one_scenario_is_perfect_information() -> None:
     np.testing.assert_allclose(problem.solve(outcomes[:, None]), problem.perfect(outcomes), rtol=1e-12)
 
 
-@pytest.mark.parametrize("constants", [{}, CONCAVE])
-def test_equal_weights_change_nothing_and_weights_count_copies(constants: dict[str, float]) -> None:
-    problem = Provisioning(**constants)
-    scenarios = draw("wide", (10, 8, 1))
-    np.testing.assert_allclose(problem.solve(scenarios, np.full((10, 8), 3.0)), problem.solve(scenarios), rtol=1e-9)
-    copies = np.random.default_rng(0).integers(0, 4, 8)
-    copies[0] += 1
-    repeated = np.repeat(scenarios, copies, axis=1)
-    weights = np.tile(copies.astype(float), (10, 1))
-    np.testing.assert_allclose(problem.solve(scenarios, weights), problem.solve(repeated), rtol=1e-9)
-
-
 @pytest.mark.parametrize("kind", ["narrow", "wide", "silent"])
 @pytest.mark.parametrize("constants", [{}, CONCAVE])
 def test_scenario_gradient_against_finite_differences(constants: dict[str, float], kind: str) -> None:
@@ -213,12 +200,6 @@ def test_gradient_at_a_kink_and_at_a_bound() -> None:
     np.testing.assert_array_equal(gradient[1], 0.0)
 
 
-def test_layer_passes_the_gradient_and_matches_gradcheck() -> None:
-    problem = Provisioning(horizon=2)
-    scenarios = torch.tensor(draw("narrow", (3, 6, 2), 5), requires_grad=True)
-    assert torch.autograd.gradcheck(lambda y: decide(problem, y), (scenarios,), eps=1e-7, atol=1e-5)
-
-
 @pytest.mark.parametrize("constants", [{}, CONCAVE])
 def test_score_weights_give_the_gradient_of_the_population(constants: dict[str, float]) -> None:
     """Score-function estimate of da/dtheta for c ~ lognormal(theta, 0.5), against differences of large samples."""
@@ -232,18 +213,6 @@ def test_score_weights_give_the_gradient_of_the_population(constants: dict[str, 
     score = problem.adjoint(scenarios, decision, np.ones((1, 1))).score
     estimate = float((score * (noise[..., 0] / sigma)).mean())
     assert estimate == pytest.approx(truth, rel=0.05)
-
-
-def test_float32_and_torch_follow_float64() -> None:
-    problem = Provisioning(horizon=3)
-    scenarios = draw("wide", (20, 30, 3))
-    exact = problem.solve(scenarios)
-    tensor = problem.solve(torch.tensor(scenarios))
-    assert tensor.dtype == torch.float64
-    np.testing.assert_array_equal(tensor.numpy(), exact)
-    single = problem.solve(scenarios.astype(np.float32))
-    gap = objective(problem, scenarios, exact) - objective(problem, scenarios, single.astype(float))
-    assert np.all(gap <= 1e-6 * np.abs(objective(problem, scenarios, exact)) + 1e-9)
 
 
 def test_the_torch_path_without_numpy_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,15 +233,6 @@ def test_the_torch_path_without_numpy_is_the_same(monkeypatch: pytest.MonkeyPatc
         np.testing.assert_allclose(other.numpy(), ours, rtol=1e-9, atol=1e-12)
 
 
-def test_chunks_do_not_change_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    import shiftgym.solvers.provisioning as module
-
-    problem, scenarios = Provisioning(horizon=4), draw("wide", (9, 25, 4))
-    whole = problem.solve(scenarios)
-    monkeypatch.setattr(module, "_CHUNK", 1000)
-    np.testing.assert_allclose(problem.solve(scenarios), whole, rtol=1e-13)
-
-
 def test_violations() -> None:
     problem = Provisioning(service_ratio=0.2, low=0.1, high=0.5)
     outcomes, requested = np.array([[1.0], [1.0], [0.2]]), np.array([[0.15], [0.7], [0.0]])
@@ -280,42 +240,3 @@ def test_violations() -> None:
     np.testing.assert_allclose(found["bounds"], [0.0, 0.2, 0.1], atol=1e-12)
     np.testing.assert_allclose(found["service"], [0.05, 0.0, 0.0], atol=1e-12)
     assert problem.families == ("bounds", "service")
-
-
-@pytest.mark.parametrize(
-    ("scenarios", "message"),
-    [
-        (np.full((2, 3, 1), np.nan), r"nan at \[context, scenario, column\] = \[0, 0, 0\]"),
-        (np.full((2, 3, 1), -0.1), "below the smallest sensible outcome"),
-        (np.ones((2, 3)), r"shape \(2, 3\)"),
-        (np.ones((2, 0, 1)), r"shape \(2, 0, 1\)"),
-    ],
-)
-def test_bad_scenarios(scenarios: Any, message: str) -> None:
-    with pytest.raises(ProblemError, match=message):
-        Provisioning().solve(scenarios)
-
-
-def test_bad_weights() -> None:
-    with pytest.raises(ProblemError, match="weights"):
-        Provisioning().solve(np.ones((2, 3, 1)), np.ones((2, 2)))
-    with pytest.raises(ProblemError, match="positive in sum"):
-        Provisioning().solve(np.ones((2, 3, 1)), np.zeros((2, 3)))
-    with pytest.raises(ProblemError, match="must be finite"):
-        Provisioning().solve(np.ones((2, 3, 1)), np.full((2, 3), np.inf))
-
-
-@pytest.mark.parametrize(
-    "constants", [{"utility": 0.0}, {"pue": np.nan}, {"low": 0.5, "high": 0.4}, {"low": -1.0}, {"switching_cost": -1.0}]
-)
-def test_bad_constants(constants: dict[str, float]) -> None:
-    with pytest.raises(ProblemError, match=next(iter(constants))):
-        Provisioning(**constants)  # type: ignore[arg-type]
-
-
-def test_parameters_build_an_equal_problem() -> None:
-    problem = Provisioning(horizon=2, low=0.1, switching_cost=0.2)
-    again = make_problem("Provisioning", **problem.parameters())
-    assert again.parameters() == problem.parameters()
-    with pytest.raises(LookupError, match="did you mean 'Provisioning'"):
-        make_problem("Provisionning")
