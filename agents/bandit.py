@@ -20,10 +20,7 @@ class Bandit(Learner):
     respects the box [low, high] by a sigmoid and other constraints only through the environment's projection.
     """
 
-    @property
-    def decision_focused(self) -> bool:
-        """Always."""
-        return True
+    decision_focused = True
 
     @property
     def outputs(self) -> int:

@@ -16,10 +16,7 @@ class DecisionFocused(PointForecaster):
     The gradient passes through the decision by the problem's adjoint.
     """
 
-    @property
-    def decision_focused(self) -> bool:
-        """Always."""
-        return True
+    decision_focused = True
 
     def losses(self, output: Tensor, outcomes: Tensor, state: Tensor | None) -> Tensor:
         """Cost of the decision that the forecast leads to."""

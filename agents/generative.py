@@ -15,7 +15,6 @@ from ..solvers import DecisionProblem
 from .base import ScenarioAgent, check_samples
 from .diffusion import Diffusion
 from .learner import level_and_spread, scenario_loss
-from .mixed_precision import PRECISIONS
 from .networks import make_encoder
 from .predictors import Centred, Gaussian, Predictor
 from .threads import single_thread
@@ -288,8 +287,6 @@ class DiffusionForecaster(Generative):
         super().__post_init__()
         if self.around not in ("forecast", "mean"):
             raise UnknownNameError("around", self.around, ("forecast", "mean"))
-        if self.precision not in PRECISIONS:
-            raise UnknownNameError("precision", self.precision, PRECISIONS)
 
     def _build(self, observations: Tensor) -> Predictor:
         outcomes = self.problem_.outcome_dim
