@@ -1,3 +1,6 @@
+import io
+import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -6,6 +9,8 @@ import pytest
 
 from shiftgym.agents import Agent
 from shiftgym.evaluation.agent_spec import AgentSpec
+from shiftgym.evaluation.results import Run
+from shiftgym.evaluation.run import execute
 from shiftgym.evaluation.scenario import Scenario, Suite
 
 ENV = "shiftgym/Provisioning-v0"
@@ -22,13 +27,13 @@ def log(tmp_path_factory) -> str:
     return f"file:{path}?time=t&prompt=p&unit=s@4s"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def scenario(log) -> Scenario:
     return Scenario("home", ENV, train=f"{log}[:0.5]", test=f"{log}[0.5:]")
 
 
-@pytest.fixture
-def suite(scenario, log) -> Suite:
+@pytest.fixture(scope="session")
+def suite(scenario) -> Suite:
     """Two scenarios and a sweep of two, three agents, two seeds: 24 cells from 6 fits."""
     noisy = {"env": ENV, "train": scenario.train, "test": scenario.test, "sweep": "noise"}
     scenarios = (
@@ -41,6 +46,29 @@ def suite(scenario, log) -> Suite:
     return Suite("small", scenarios, agents, seeds=(0, 1), title="A small suite")
 
 
+@pytest.fixture(scope="session")
+def executed(suite, tmp_path_factory) -> Path:
+    """The folder of a run of the suite; not to be changed."""
+    return execute(suite, tmp_path_factory.mktemp("executed")).run.folder
+
+
+@pytest.fixture
+def finished(executed, tmp_path) -> Run:
+    """A run of the suite in a folder of the test's own."""
+    return Run(shutil.copytree(executed, tmp_path, dirs_exist_ok=True))
+
+
+@pytest.fixture
+def sketched(monkeypatch) -> None:
+    """Pictures are drawn in a few large pixels, which takes a third of the time."""
+
+    def sketch(figure, path):
+        figure.savefig(io.BytesIO(), format="png", dpi=40)
+        return path.with_suffix(".png")
+
+    monkeypatch.setattr("shiftgym.evaluation.plots.save", sketch)
+
+
 @dataclass(kw_only=True, eq=False)
 class Stumbling(Agent):
     """Holds half the capacity, unless told to fail."""
@@ -50,6 +78,8 @@ class Stumbling(Agent):
     def _fit(self, task, progress, device):
         if self.fail == "fit":
             raise RuntimeError("stumbled while fitting")
+        if self.fail == "never":
+            time.sleep(600)
 
     def _act(self, observations):
         if self.fail == "act":
@@ -63,7 +93,8 @@ class Stumbling(Agent):
 def own_module(tmp_path, monkeypatch) -> str:
     """The name of a module in the working directory that holds an agent of the user's own."""
     lines = Path(__file__).read_text().split("@dataclass")[1].split("@pytest.fixture")[0]
-    head = "from dataclasses import dataclass\nimport numpy as np\nfrom shiftgym.agents import Agent\n\n@dataclass"
+    modules = "import time\nfrom dataclasses import dataclass\nimport numpy as np\n"
+    head = f"{modules}from shiftgym.agents import Agent\n\n@dataclass"
     (tmp_path / "own_policy.py").write_text(head + lines)
     monkeypatch.chdir(tmp_path)
     return "own_policy"

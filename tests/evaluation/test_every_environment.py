@@ -33,6 +33,7 @@ def run_in(name: str, folder: Path, score: str = "", **keywords: Any) -> Run:
     return execute(Suite(name, scenarios, AGENTS, seeds=(0,), score=score), folder).run
 
 
+@pytest.mark.usefixtures("sketched")
 @pytest.mark.parametrize(
     ("name", "keywords", "score"),
     [
@@ -50,7 +51,6 @@ def test_a_run_ends_in_a_report(name: str, keywords: dict[str, Any], score: str,
     assert (run.results["regret"] > -1e-9).all()
     markdown = report(run, Console(quiet=True)).read_text()
     assert "plots/replay.svg" in markdown
-    assert (tmp_path / "plots" / "replay.png").stat().st_size > 10_000
 
 
 def test_the_suite_chooses_what_leads(tmp_path: Path) -> None:

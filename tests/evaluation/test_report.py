@@ -1,5 +1,6 @@
 import math
 import re
+import shutil
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 
@@ -23,11 +24,16 @@ from shiftgym.evaluation.scenario import Published, Scenario, Suite
 from shiftgym.evaluation.tables import Cell, Table, all_tables, number
 
 
-@pytest.fixture
-def run(suite, tmp_path):
+@pytest.fixture(scope="module")
+def compared(suite, tmp_path_factory):
     published = Published("a paper", {"DFL": {"home": 0.13}})
     agents = (*suite.agents, AgentSpec("persistence"))
-    return execute(replace(suite, agents=agents, published=published), tmp_path).run
+    return execute(replace(suite, agents=agents, published=published), tmp_path_factory.mktemp("compared")).run.folder
+
+
+@pytest.fixture
+def run(compared, tmp_path):
+    return Run(shutil.copytree(compared, tmp_path, dirs_exist_ok=True))
 
 
 def test_the_first_table_has_scenarios_as_columns_and_the_best_in_bold(run):
@@ -76,7 +82,9 @@ def test_no_pictures_of_training_where_nothing_was_trained(run):
     assert plot_effort(run) is None
 
 
-def test_pictures_of_training_have_a_panel_per_home_and_say_where_a_curve_is_lowest(suite, tmp_path, monkeypatch):
+def test_pictures_of_training_have_a_panel_per_home_and_say_where_a_curve_is_lowest(
+    suite, tmp_path, monkeypatch, sketched
+):
     monkeypatch.setattr(plots_of_training, "_NOTICEABLE", 0.0)
     other = replace(suite.scenarios[0], name="short", env_kwargs={"lookback": 14})
     agents = (AgentSpec("dfl", {"epochs": 3, "hidden": [8]}), AgentSpec("two-stage", {"epochs": 1, "hidden": [8]}))
@@ -129,6 +137,7 @@ def test_a_box_shows_quantiles_of_the_steps_of_all_seeds(run):
         assert round(float(wanted), 9) in drawn
 
 
+@pytest.mark.usefixtures("sketched")
 def test_a_sweep_over_anything_is_called_what_it_varies(suite, tmp_path):
     home = suite.scenarios[0]
     points = tuple(replace(home, name=f"M={m}", act={"samples": m}, sweep="samples", severity=m) for m in (2, 20, 200))
@@ -155,6 +164,7 @@ def test_synthetic_traces_are_called_synthetic_everywhere(tmp_path):
     assert run.results["synthetic"].all()
 
 
+@pytest.mark.usefixtures("sketched")
 def test_an_unfinished_run_is_reported_as_such(run):
     for cell in run.cells[:9]:
         run.cell_file(cell["id"]).unlink()
