@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import re
@@ -36,9 +37,9 @@ def run_python(page: str) -> dict[str, Any]:
     return names
 
 
-@pytest.fixture
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A folder with a request log, and registries as they were before."""
+@contextlib.contextmanager
+def ran(page: str, folder: Path) -> Iterator[dict[str, Any]]:
+    """What a page's code leaves behind when it runs beside a request log; registries are put back as they were."""
     from shiftgym.agents import base
     from shiftgym.data import registry
     from shiftgym.envs.shifts import registry as shifts
@@ -47,22 +48,22 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     rng = np.random.default_rng(0)
     seconds = np.cumsum(rng.exponential(4, 1500)).astype("timedelta64[s]") + np.datetime64("2026-01-05T08:00", "s")
     rows = [f"{time},{size},{size // 4}" for time, size in zip(seconds, rng.integers(50, 2000, 1500), strict=True)]
-    (tmp_path / "requests.csv").write_text("\n".join(["arrived,tokens_in,tokens_out", *rows]))
-    monkeypatch.chdir(tmp_path)
+    (folder / "requests.csv").write_text("\n".join(["arrived,tokens_in,tokens_out", *rows]))
     kept = [base._REGISTRY, registry._own, shifts._SHIFTS, PROBLEMS, gymnasium.registry]
     before = [dict(names) for names in kept]
-    yield
+    with contextlib.chdir(folder):
+        found = run_python(page)
+    yield found
     for names, content in zip(kept, before, strict=True):
         names.clear()  # type: ignore[attr-defined]
         names.update(content)  # type: ignore[attr-defined]
 
 
-@pytest.mark.usefixtures("elsewhere")
-def test_the_readme_runs() -> None:
-    names = run_python("README.md")
-    assert names["info"]["regret"] >= 0
-    assert len(names["trace"]) > 60
-    assert names["table"]["agent"].unique().tolist() == ["persistence", "recent-peak"]
+def test_the_readme_runs(tmp_path: Path) -> None:
+    with ran("README.md", tmp_path) as names:
+        assert names["info"]["regret"] >= 0
+        assert len(names["trace"]) > 60
+        assert names["table"]["agent"].unique().tolist() == ["persistence", "recent-peak"]
 
 
 def test_the_page_of_the_environments_runs() -> None:
@@ -71,9 +72,10 @@ def test_the_page_of_the_environments_runs() -> None:
     assert names["observation"].shape == (7 * 24 + 5,)
 
 
-@pytest.fixture
-def contributing(elsewhere: None) -> dict[str, Any]:
-    return run_python("CONTRIBUTING.md")
+@pytest.fixture(scope="module")
+def contributing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    with ran("CONTRIBUTING.md", tmp_path_factory.mktemp("contributing")) as names:
+        yield names
 
 
 def test_the_contributors_agent_beats_persistence(contributing: dict[str, Any]) -> None:
