@@ -33,7 +33,7 @@ class Augmented(RobustForecaster):
 
     @property
     def decision_focused(self) -> bool:
-        """Unless accuracy is the objective."""
+        """Where the cost of the decision is the objective."""
         return self.objective == "decision"
 
     def _training(self, task: Task, samples: Samples) -> Samples:

@@ -225,6 +225,7 @@ _REGISTRY: dict[str, str | type[Agent]] = {
     "bandit": "bandit:Bandit",
     "kl-dro": "kl_dro:KullbackLeiblerRobust",
     "w-dro": "w_dro:WassersteinRobust",
+    "three-d": "three_d:DiffusionRobust",
     "augment-cutout": "augmented:CutoutAugmented",
     "augment-gaussian": "augmented:GaussianAugmented",
     "augment-perlin": "augmented:PerlinAugmented",

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..data.errors import ShiftgymError, UnknownNameError
 from .mixed_precision import PRECISIONS, Rounded
-from .networks import Encoder, layers
+from .networks import Standardised, layers
 from .predictors import Predictor, noise
 
 SCHEDULES = ("cosine", "linear")
@@ -65,7 +65,7 @@ class Diffusion(Predictor):
 
     Parameters
     ----------
-    encoder : Encoder
+    encoder : Standardised
         Features of an observation.
     hidden : sequence of int
         Widths of the denoiser's layers.
@@ -94,7 +94,7 @@ class Diffusion(Predictor):
 
     def __init__(
         self,
-        encoder: Encoder,
+        encoder: Standardised,
         hidden: Sequence[int],
         outcomes: int,
         *,
@@ -209,7 +209,7 @@ class Diffusion(Predictor):
     def _without_noise(self, context: Tensor, y: Tensor, now: int) -> Tensor:
         signal = self.signal[now]
         found = self.denoise(context, y, torch.full((1, 1), now, device=y.device))
-        return ((y - (1 - signal).sqrt() * found) / signal.sqrt()).clamp(-_REACH, _REACH)
+        return clean(y, found, signal)
 
     # ------------------------------------------------------------------ likelihood
     def log_likelihood(self, observations: Tensor, outcomes: Tensor, generator: torch.Generator) -> Tensor:
@@ -307,6 +307,11 @@ class Diffusion(Predictor):
         drawn = noise(several.shape, False, outcomes, generator)
         error = self._squared_error(self.context(observations)[:, None], several, step, drawn)
         return (error / self.signal[step]).mean() / self.outcomes
+
+
+def clean(noisy: Tensor, noise: Tensor, signal: Tensor) -> Tensor:
+    """Clean outcomes that go with the noise found in noisy ones, within reach of the training outcomes."""
+    return ((noisy - (1 - signal).sqrt() * noise) / signal.sqrt()).clamp(-_REACH, _REACH)
 
 
 class _Accumulated(torch.autograd.Function):

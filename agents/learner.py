@@ -18,6 +18,9 @@ from .networks import make_network
 from .threads import single_thread
 from .trained import Samples, Trained
 
+#: What a robust forecaster can be trained for.
+OBJECTIVES = ("decision", "regret", "mse")
+
 
 @dataclass(kw_only=True, eq=False)
 class Learner(Trained):
@@ -122,22 +125,25 @@ class RobustForecaster(PointForecaster):
 
     Parameters
     ----------
-    objective : {"decision", "mse"}
-        Which loss is made robust: the cost of the decision that a forecast leads to, or its mean squared error.
+    objective : {"decision", "regret", "mse"}
+        Which loss is made robust: the cost of the decision that a forecast leads to, its regret, which is the cost
+        beyond that of perfect information, or the mean squared error of the forecast. Where some outcomes are costly
+        whatever is decided, an adversary of the cost picks those, an adversary of the regret picks what is misjudged.
     """
 
     objective: str = "decision"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.objective not in ("decision", "mse"):
-            raise UnknownNameError("objective", self.objective, ("decision", "mse"))
+        if self.objective not in OBJECTIVES:
+            raise UnknownNameError("objective", self.objective, OBJECTIVES)
 
     def losses(self, output: Tensor, outcomes: Tensor, state: Tensor | None) -> Tensor:
-        """Cost of the decision, or squared error."""
+        """Cost or regret of the decision, or squared error."""
         if self.objective == "mse":
             return self.squared_errors(output, outcomes)
-        return self.decision_losses(output, outcomes, state)
+        loss = self.decision_losses(output, outcomes, state)
+        return loss - perfect_costs(self.problem_, outcomes, state) if self.objective == "regret" else loss
 
 
 def level_and_spread(outcomes: Floats) -> tuple[Floats, Floats]:
@@ -154,6 +160,13 @@ def scenario_loss(problem: DecisionProblem, scenarios: Tensor, outcomes: Tensor,
 def scenario_losses(problem: DecisionProblem, scenarios: Tensor, outcomes: Tensor, state: Tensor | None) -> Tensor:
     """Cost (B,) of each decision that scenarios (B, M, D) lead to, differentiable in scenarios and outcomes."""
     return costs(problem, decide(problem, problem.given(scenarios, state)), outcomes, state)
+
+
+def perfect_costs(problem: DecisionProblem, outcomes: Tensor, state: Tensor | None) -> Tensor:
+    """Cost (B,) of perfect information, differentiable in the outcomes: the best decision stays best (envelope)."""
+    with torch.no_grad():
+        decisions = problem.perfect(outcomes, state)
+    return costs(problem, decisions, outcomes, state)
 
 
 def costs(problem: DecisionProblem, decisions: Tensor, outcomes: Tensor, state: Tensor | None) -> Tensor:

@@ -16,15 +16,10 @@ NETWORKS = ("auto", "lstm", "mlp")
 RECURRENT = (128, 64)
 
 
-class Encoder(nn.Module):
-    """Standardises observations with fixed statistics of the training set; their features are all of them.
+class Standardised(nn.Module):
+    """Features that are the inputs (B, F) themselves, less a fixed mean (F,) and over a fixed scale (F,).
 
-    Parameters
-    ----------
-    layout : Layout
-        Where the history is in an observation.
-    observations : tensor, shape (K, size)
-        The training observations, for their mean and spread only.
+    Where the scale is next to nothing, inputs never changed in training: they are only moved.
 
     Attributes
     ----------
@@ -35,24 +30,40 @@ class Encoder(nn.Module):
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, layout: Layout, observations: Tensor) -> None:
+    def __init__(self, mean: Tensor, scale: Tensor) -> None:
         super().__init__()
-        self.layout, self.width = layout, layout.size
+        self.width = len(mean)
+        self.register_buffer("mean", mean)
+        self.register_buffer("scale", torch.where(scale > 1e-8, scale, torch.ones_like(scale)))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Features (B, F)."""
+        return self._encode((inputs - self.mean) / self.scale)
+
+    def _encode(self, standard: Tensor) -> Tensor:
+        return standard
+
+
+class Encoder(Standardised):
+    """Features of observations, standardised with fixed statistics of the training set: all of them.
+
+    Parameters
+    ----------
+    layout : Layout
+        Where the history is in an observation.
+    observations : tensor, shape (K, size)
+        The training observations, for their mean and spread only.
+    """
+
+    def __init__(self, layout: Layout, observations: Tensor) -> None:
         mean, scale = observations.mean(0), observations.std(0)
         history = layout.lookback * layout.columns
         if history:  # one statistic per column for all lags, so that a level means the same at every lag
             past = layout.history(observations)
             mean[:history] = past.mean((0, 1)).repeat(layout.lookback)
             scale[:history] = past.std((0, 1)).repeat(layout.lookback)
-        self.register_buffer("mean", mean)
-        self.register_buffer("scale", torch.where(scale > 1e-8, scale, torch.ones_like(scale)))
-
-    def forward(self, observations: Tensor) -> Tensor:
-        """Features (B, F) of observations (B, size)."""
-        return self._encode((observations - self.mean) / self.scale)
-
-    def _encode(self, standard: Tensor) -> Tensor:
-        return standard
+        super().__init__(mean, scale)
+        self.layout = layout
 
 
 class RecurrentEncoder(Encoder):

@@ -127,7 +127,7 @@ class Trained(Agent):
         self,
         objective: Objective,
         judge: Objective,
-        train: Samples,
+        train: Samples | Callable[[], Samples],
         held: Samples,
         *,
         stage: str,
@@ -139,6 +139,9 @@ class Trained(Agent):
         averaged: float = 0.0,
     ) -> None:
         """Minimise ``objective`` over batches of ``train``; keep the weights that ``judge`` likes best on ``held``.
+
+        Where ``train`` is a function, it is asked for the samples of each epoch. Without held-out data the last weights
+        are kept.
 
         Those of the beginning are among them where ``best`` says how good they were. With ``averaged`` the learning
         rate falls to nothing along a cosine, and what is judged and kept is the running average of the weights with
@@ -152,15 +155,16 @@ class Trained(Agent):
         optimiser = torch.optim.Adam(self.network_.parameters(), lr=learning_rate)
         average = AveragedModel(self.network_, multi_avg_fn=get_ema_multi_avg_fn(averaged)) if averaged else None  # type: ignore[no-untyped-call]
         order = torch.Generator().manual_seed(self.seed)
-        device = train.observations.device
+        device = held.observations.device
         kept, least = None, np.inf
         if best is not None:
             note(0, best)
             kept, least = self._weights(), best
         for epoch in track(range(epochs), description=f"fit {self.name}", disable=not progress):
-            for batch in torch.randperm(len(train), generator=order).to(device).split(self.batch_size):  # type: ignore[no-untyped-call]
+            samples = train() if callable(train) else train
+            for batch in batches(len(samples), self.batch_size, order, device):
                 optimiser.zero_grad()
-                objective(train.pick(batch)).backward()  # type: ignore[no-untyped-call]
+                objective(samples.pick(batch)).backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
                 if average is not None:
                     average.update_parameters(self.network_)
@@ -195,6 +199,15 @@ class Trained(Agent):
         weights = {key.removeprefix("network."): torch.as_tensor(value) for key, value in state.items() if "." in key}
         self.network_.load_state_dict(weights)
         self.level_, self.scale_ = torch.as_tensor(state["level"]), torch.as_tensor(state["scale"])
+
+
+def batches(
+    count: int, size: int, generator: torch.Generator, device: str | torch.device = "cpu"
+) -> tuple[Tensor, ...]:
+    """Indices of ``count`` samples in random order, in batches."""
+    shuffled = torch.randperm(count, generator=generator).to(device)
+    split: tuple[Tensor, ...] = shuffled.split(size)  # type: ignore[no-untyped-call]
+    return split
 
 
 def kept_generator(like: Tensor) -> AbstractContextManager[None]:

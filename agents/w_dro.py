@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor
 
 from ..data.errors import ShiftgymError, UnknownNameError
+from ..envs.task import Task
 from ..solvers.base import check_not_negative
+from .joint import Joint, check_persistence
 from .learner import RobustForecaster
-from .networks import Regressor
 from .trained import Samples
 
 
@@ -34,12 +34,16 @@ class WassersteinRobust(RobustForecaster):
     moved : {"history", "both"}
         The history in an observation, as in FWDRO, where labels stay; or history and outcome, which are x = (v, c) of
         3D-Learning.
+    persistence : float
+        How long a disturbance lasts: distances are taken in the coordinates of :class:`~shiftgym.agents.joint.Joint`,
+        in which moving a whole stretch of the path is as cheap as moving one slot of it.
     steps : int
         Frank-Wolfe steps toward the worst perturbation of a batch.
     """
 
     budget: float = 0.5
     moved: str = "history"
+    persistence: float = 0.0
     steps: int = 5
 
     def __post_init__(self) -> None:
@@ -47,32 +51,23 @@ class WassersteinRobust(RobustForecaster):
         check_not_negative(budget=self.budget)
         if self.moved not in ("history", "both"):
             raise UnknownNameError("moved", self.moved, ("history", "both"))
+        check_persistence(self.persistence)
         if self.steps < 1:
             raise ShiftgymError(f"steps is {self.steps}: give a whole number of at least 1")
+
+    def _training(self, task: Task, samples: Samples) -> Samples:
+        self._joint = Joint.of(samples, self.layout_, self.problem_, self.persistence)
+        return samples
 
     def risk(self, samples: Samples) -> Tensor:
         """The mean loss of the moved samples, which are constants to the weights (Danskin)."""
 
         def loss(delta: Tensor) -> Tensor:
-            return self.sample_losses(self._moved(samples, delta)).mean()
+            return self.sample_losses(self._joint.moved(samples, delta)).mean()
 
-        width = self.layout_.lookback * self.layout_.columns
-        if self.moved == "both":
-            width += self.problem_.outcome_dim
+        width = self._joint.width if self.moved == "both" else self._joint.history
         start = samples.observations.new_zeros(len(samples), width)
         return loss(frank_wolfe(loss, start, self.budget, self.steps))
-
-    def _moved(self, samples: Samples, delta: Tensor) -> Samples:
-        """Samples moved by delta (B, history, then outcomes), in standard deviations of the training samples."""
-        history = self.layout_.lookback * self.layout_.columns
-        scale = cast(Regressor, self.network_).encoder.scale
-        by = scale[:history] * delta[:, :history]
-        low = self.problem_.outcome_low
-        past = (samples.observations[:, :history] + by).clamp(min=low)
-        outcomes = samples.outcomes
-        if self.moved == "both":
-            outcomes = (outcomes + self.scale_ * delta[:, history:]).clamp(min=low)
-        return Samples(torch.cat((past, samples.observations[:, history:]), 1), outcomes, samples.state)
 
 
 def frank_wolfe(gain: Callable[[Tensor], Tensor], start: Tensor, budget: float, steps: int) -> Tensor:

@@ -173,7 +173,7 @@ def test_what_is_moved(name: str, keywords: dict[str, Any], moved: str) -> None:
     assert worst_case.observations[:, :history].min() >= low
     assert worst_case.outcomes.min() >= low
     moved_by = (change / agent.network_.encoder.scale[:history]) ** 2
-    assert (moved_by.sum(1) + (shift**2).sum(1)).mean() <= 3.0**2 * (1 + 1e-4)
+    assert (moved_by.sum(1) + (shift**2).sum(1)).mean() <= 3.0**2 * (1 + 1e-2)
 
 
 # ---------------------------------------------------------------------- the training samples, corrupted
