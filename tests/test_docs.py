@@ -72,6 +72,11 @@ def test_the_page_of_the_environments_runs() -> None:
     assert names["observation"].shape == (7 * 24 + 5,)
 
 
+def test_the_page_of_the_diffusions_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    run_python("docs/diffusion_dfl.md")
+    assert capsys.readouterr().out == "(4, 1) (4, 50, 1)\n"
+
+
 @pytest.fixture(scope="module")
 def contributing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     with ran("CONTRIBUTING.md", tmp_path_factory.mktemp("contributing")) as names:
