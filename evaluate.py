@@ -150,6 +150,7 @@ def _suite(options: argparse.Namespace) -> Suite:
             title="",
             published=None,
             fast=Fast(),
+            selection=None,
             scenarios=_scenarios(options, suite.scenarios[0]),
         )
     fast, suite = suite.fast, replace(suite, fast=Fast())
@@ -158,7 +159,8 @@ def _suite(options: argparse.Namespace) -> Suite:
     # what the command line names is not for the fast form to replace
     if options.agents:
         agents = tuple(map(AgentSpec.parse, split_agents(options.agents)))
-        suite, fast = replace(suite, agents=agents), replace(fast, agents=())
+        selection = suite.selection and suite.selection.of(agents)
+        suite, fast = replace(suite, agents=agents, selection=selection), replace(fast, agents=())
     if options.seeds:
         seeds = _seeds(options.seeds)
         suite, fast = replace(suite, seeds=seeds), replace(fast, seeds=seeds)

@@ -26,12 +26,15 @@ class Fast:
         Names of the scenarios and sweeps that are kept; all when empty.
     settings : mapping
         Hyper-parameters that replace those of every agent that has them.
+    trials : int, optional
+        How many trials of each agent are left of the suite's selection; 0 for none, so that agents are as they stand.
     """
 
     seeds: tuple[int, ...] = ()
     agents: tuple[AgentSpec, ...] = ()
     scenarios: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    trials: int | None = None
 
     def check(self, suite: Suite) -> None:
         """Check the names against those of the suite.
@@ -58,6 +61,10 @@ class Fast:
             *_instead("agents", agents, suite.agents),
             *_instead("scenarios", _groups(kept), _groups(suite.scenarios)),
         ]
+        selection = suite.selection and suite.selection.of(agents)
+        if selection and self.trials is not None:
+            selection = selection.first(self.trials) if self.trials else None
+            differences.append(f"{self.trials} trials of each agent's settings")
         if self.settings:
             chosen = ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
             differences.append(f"{chosen} where an agent has such a setting")
@@ -68,6 +75,7 @@ class Fast:
             agents=tuple(agent.having(self.settings) for agent in agents),
             seeds=seeds,
             fast=Fast(),
+            selection=selection,
             remark=f"Fast form of suite {suite.name!r}: {'; '.join(differences) or 'nothing is left out'}.",
         )
 

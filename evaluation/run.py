@@ -22,6 +22,8 @@ from .progress import Progress
 from .results import FAILED, FITS, RUN, Run, write_json
 from .rollout import TestBench, make_training_env
 from .scenario import Suite
+from .selection import FOLDER as SELECTION
+from .selection import Choice, choose, selected
 from .tasks import run_cell, run_fit
 
 
@@ -69,6 +71,8 @@ def execute(
 ) -> Tally:
     """Compute the cells of a suite that ``folder`` does not hold yet, and the tables of all that it holds.
 
+    Where settings are to be chosen first, the trials are a run of their own inside the folder.
+
     Parameters
     ----------
     suite : Suite
@@ -88,13 +92,19 @@ def execute(
     ------
     ShiftgymError
         Before any work, for names or settings that do not exist, and scenarios whose trace, shift and environment
-        do not go together.
+        do not go together. After the trials of a suite's selection, if one of them failed.
     Interrupted, StoppedError
         Calling this again resumes the run.
     """
     suite.check()
     _check_device(device)
     run = Run(Path(folder))
+    choices: list[Choice] = []
+    if suite.selection:
+        trials, place = suite.selection.suite(suite), run.folder / SELECTION
+        execute(trials, place, jobs=jobs, device=device, fits=fits, progress=progress)
+        choices = choose(suite.selection, suite, Run(place))
+        suite = selected(suite, choices)
     traces = load_traces(suite)
     cells = plan(suite, traces, device)
     for env, train, env_kwargs in {str(c.fit.home): c.fit.home for c in cells}.values():
@@ -102,7 +112,7 @@ def execute(
     _check_benches(suite)
     missing = [cell for cell in cells if not run.cell_file(cell.id).is_file()]
     tally = Tally(run, len(cells), reused=len(cells) - len(missing))
-    record = _record(suite, cells, traces)
+    record = {**_record(suite, cells, traces), "selection": [dataclasses.asdict(choice) for choice in choices]}
     write_json(run.folder / RUN, record)
     shelf = run.folder / FITS if fits is None else Path(fits)
     try:

@@ -21,6 +21,7 @@ from ..envs.shifts import parse_shift, severity_sweep
 from .agent_spec import AgentSpec, check_settings
 from .fast import Fast
 from .scores import LEADING
+from .selection import Selection
 
 NAMESPACE = "shiftgym/"
 #: Keywords of an environment that an evaluation sets itself.
@@ -134,6 +135,8 @@ class Suite:
         What its fast form has instead.
     remark : str
         What a reader of its results must know, such as that this is a fast form.
+    selection : Selection, optional
+        How settings of the agents are chosen first.
     """
 
     name: str
@@ -145,6 +148,7 @@ class Suite:
     score: str = ""
     fast: Fast = field(default_factory=Fast)
     remark: str = ""
+    selection: Selection | None = None
 
     def __post_init__(self) -> None:
         if self.score and self.score not in LEADING:
@@ -175,6 +179,8 @@ class Suite:
             check_settings(scenario.fit, self.agents, f"fit of scenario {scenario.name!r}")
             check_settings(scenario.act, self.agents, f"act of scenario {scenario.name!r}")
         self.fast.check(self)
+        if self.selection:
+            self.selection.suite(self).check()
 
     def only(self, names: Sequence[str], where: str) -> Suite:
         """Return the suite with those of its scenarios and sweeps that are named; ``where`` they are, for the error.
@@ -213,6 +219,8 @@ class Suite:
         if content.get("published"):
             content["published"] = Published(**content["published"])
         content["fast"] = _fast(content.get("fast", {}))
+        if content.get("selection"):
+            content["selection"] = Selection.from_dict(content["selection"])
         return cls(**content)
 
 
@@ -275,13 +283,15 @@ _TOP = {
     "published": dict,
     "score": str,
     "fast": dict,
+    "selection": dict,
 }
 _SETTINGS = ("env_kwargs", "fit", "act")
 _COMMON = {"name": str, "env": str, "train": str, "test": str, "shift": str, **dict.fromkeys(_SETTINGS, dict)}
 _SCENARIO = {**_COMMON, "sweep": str, "severity": float}
 _SWEEP = {**_COMMON, "severities": list}
 _OPTIONAL = ("shift", *_SETTINGS, "sweep", "severity")
-_FAST = {"seeds": list, "agents": list, "scenarios": list, "settings": dict}
+_FAST = {"seeds": list, "agents": list, "scenarios": list, "settings": dict, "trials": int}
+_SELECTION = {"train": str, "test": str, "shifts": list, "seeds": list, "trials": dict}
 _PUBLISHED = {"source": str, "figures": dict}
 
 
@@ -305,6 +315,9 @@ def parse_suite(content: Mapping[str, Any], name: str) -> Suite:
         _check_figures(published["figures"], [scenario.name for scenario in scenarios], where)
     fast = content.get("fast", {})
     _check_keys(fast, _FAST, f"[fast] of {where}")
+    selection = content.get("selection")
+    if selection is not None:
+        _check_keys(selection, _SELECTION, f"[selection] of {where}", required=("train", "test", "trials"))
     return Suite(
         name=name,
         title=content.get("title", ""),
@@ -314,6 +327,7 @@ def parse_suite(content: Mapping[str, Any], name: str) -> Suite:
         published=Published(**published) if published else None,
         score=content.get("score", ""),
         fast=_fast(fast),
+        selection=Selection.from_dict(selection) if selection else None,
     )
 
 
@@ -323,6 +337,7 @@ def _fast(content: Mapping[str, Any]) -> Fast:
         agents=tuple(map(AgentSpec.parse, content.get("agents", ()))),
         scenarios=tuple(content.get("scenarios", ())),
         settings=content.get("settings", {}),
+        trials=content.get("trials"),
     )
 
 

@@ -96,7 +96,23 @@ def all_tables(run: Run) -> list[Table]:
     tables = [_leading(run, table)] if (table["sweep"] == "").any() else []
     tables += [_sweep(table, name, run.score) for name in sweeps]
     tables += [_scores(table)]
-    return tables + _paired(run, table)
+    return tables + _paired(run, table) + _choices(run)
+
+
+def _choices(run: Run) -> list[Table]:
+    """The settings that were tried for each agent and those that were chosen, where there was a choice."""
+    choices = run.info.get("selection", [])
+    if not choices:
+        return []
+    trials = len(choices[0]["scores"])
+    title = f"Settings chosen before, on held-out training data and corrupted copies, of {trials} per agent"
+    view = Table(title, ["agent", "chosen", "score there", "others"])
+    for choice in choices:
+        scores = dict(choice["scores"])
+        best = scores.pop(choice["chosen"])
+        others = ", ".join(number(score) for score in sorted(scores.values()))
+        view.rows.append([Cell(choice["agent"]), Cell(choice["chosen"]), Cell(number(best)), Cell(others)])
+    return [view]
 
 
 def _leading(run: Run, table: pd.DataFrame) -> Table:
