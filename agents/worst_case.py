@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..data.errors import ShiftgymError, UnknownNameError
-from ..envs.task import Layout
+from ..envs.task import Layout, check_count
 from ..solvers.base import check_not_negative
 from .diffusion import Diffusion, clean
 from .joint import Joint, check_persistence
 from .networks import Standardised
-from .trained import Samples, batches
+from .trained import Samples, batches, kept_generator
 
 GRADIENTS = ("ppo", "vanilla")
 #: Log ratios beyond this are as good as certain, and their exponential must stay finite.
@@ -46,7 +46,7 @@ class Round(NamedTuple):
     reference_loss: float
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class Adversary:
     """Settings of :class:`WorstCase`.
 
@@ -115,11 +115,12 @@ class Adversary:
         if not 0 < self.clip < 1:
             raise ShiftgymError(f"clip is {self.clip}: give a number between 0 and 1")
         for name, least in (("tuned_steps", 1), ("inner_epochs", 0), ("reference_epochs", 1)):
-            if getattr(self, name) < least:
-                raise ShiftgymError(f"{name} is {getattr(self, name)}: give a whole number of at least {least}")
+            check_count(name, getattr(self, name), least)
         self.denoiser = tuple(self.denoiser)
+        check_count("layers of the denoiser", len(self.denoiser))
         check_persistence(self.persistence)
-        ReverseChain(self._model(torch.zeros(2, 1), torch.zeros(2, 1)), self.tuned_steps, self.variance)
+        with kept_generator(torch.empty(0)):
+            ReverseChain(self._model(torch.zeros(2, 1), torch.zeros(2, 1)), self.tuned_steps, self.variance)
 
     def _model(self, rows: Tensor, known: Tensor) -> Diffusion:
         """An untrained model of rows (B, width), given what is known (B, k) of each."""
@@ -308,7 +309,7 @@ class WorstCase:
     batch_size : int
         Of all training here.
     seed : int
-        Of everything random.
+        Of everything random but the first weights, which come from torch's own generator.
     """
 
     def __init__(
