@@ -159,7 +159,7 @@ def _suite(options: argparse.Namespace) -> Suite:
     # what the command line names is not for the fast form to replace
     if options.agents:
         agents = tuple(map(AgentSpec.parse, split_agents(options.agents)))
-        selection = suite.selection and suite.selection.of(agents)
+        selection = suite.selection and suite.selection.of({str(agent): agent for agent in agents})
         suite, fast = replace(suite, agents=agents, selection=selection), replace(fast, agents=())
     if options.seeds:
         seeds = _seeds(options.seeds)

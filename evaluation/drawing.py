@@ -102,7 +102,8 @@ def scale(axes: Axes, values: Sequence[float], axis: str = "x") -> None:
     if logarithmic(values):
         getattr(axes, f"set_{axis}scale")("log")
         drawn = getattr(axes, f"{axis}axis")
-        drawn.set_major_locator(LogLocator(subs=(1, 2, 5) if sizes.max() < 300 * sizes.min() else (1,)))
+        # no more labels than there is room for
+        drawn.set_major_locator(LogLocator(subs=(1, 2, 5) if sizes.max() < 300 * sizes.min() else (1,), numticks=6))
         drawn.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         drawn.set_minor_formatter(NullFormatter())
     else:

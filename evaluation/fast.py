@@ -61,7 +61,8 @@ class Fast:
             *_instead("agents", agents, suite.agents),
             *_instead("scenarios", _groups(kept), _groups(suite.scenarios)),
         ]
-        selection = suite.selection and suite.selection.of(agents)
+        changed = {str(agent): agent.having(self.settings) for agent in agents}
+        selection = suite.selection and suite.selection.of(changed)
         if selection and self.trials is not None:
             selection = selection.first(self.trials) if self.trials else None
             differences.append(f"{self.trials} trials of each agent's settings")
@@ -72,7 +73,7 @@ class Fast:
             suite,
             name=f"{suite.name}-fast",
             scenarios=kept,
-            agents=tuple(agent.having(self.settings) for agent in agents),
+            agents=tuple(changed.values()),
             seeds=seeds,
             fast=Fast(),
             selection=selection,

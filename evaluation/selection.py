@@ -33,7 +33,8 @@ class Selection:
     shifts : tuple of str
         What corrupts the copies of ``test``; "none" is one too.
     trials : mapping of str to tuple of mapping
-        Settings to try by agent name, on top of what the suite sets; agents without any take part as they are.
+        Settings to try by agent, as the suite writes it, on top of what it sets; agents without any take part as they
+        are.
     seeds : tuple of int
         Of the trials.
     """
@@ -64,19 +65,17 @@ class Selection:
         """Return it with the first ``count`` trials of each agent."""
         return replace(self, trials={name: settings[:count] for name, settings in self.trials.items()})
 
-    def of(self, agents: tuple[AgentSpec, ...]) -> Selection | None:
-        """Return it for some of the agents, None if none of them has trials."""
-        kept = {agent.name: self.trials[agent.name] for agent in agents if agent.name in self.trials}
+    def of(self, agents: Mapping[str, AgentSpec]) -> Selection | None:
+        """Return it for agents that stand for those it names, by the latter; None if none of them has trials."""
+        kept = {str(agents[name]): settings for name, settings in self.trials.items() if name in agents}
         return replace(self, trials=kept) if kept else None
 
     def candidates(self, suite: Suite) -> dict[str, list[AgentSpec]]:
         """Return the agents to try, by the agent whose trials they are."""
-        known = {agent.name: agent for agent in suite.agents}
+        known = {str(agent): agent for agent in suite.agents}
         for name in self.trials:
             if name not in known:
                 raise UnknownNameError(f"agent in trials of suite {suite.name!r}:", name, known)
-            if sum(agent.name == name for agent in suite.agents) > 1:
-                raise ShiftgymError(f"suite {suite.name!r} has {name!r} more than once: with trials, name it once")
         return {
             name: [replace(known[name], kwargs={**known[name].kwargs, **settings}) for settings in trials]
             for name, trials in self.trials.items()
@@ -128,7 +127,7 @@ class Choice:
     Attributes
     ----------
     agent : str
-        Its name.
+        As the suite writes it.
     chosen : str
         With the settings that did best.
     scores : mapping of str to float
@@ -165,5 +164,5 @@ def choose(selection: Selection, suite: Suite, run: Run) -> list[Choice]:
 def selected(suite: Suite, choices: list[Choice]) -> Suite:
     """Return the suite with the chosen settings, and nothing left to choose."""
     chosen = {choice.agent: AgentSpec.parse(choice.chosen) for choice in choices}
-    agents = tuple(chosen.get(agent.name, agent) for agent in suite.agents)
+    agents = tuple(chosen.get(str(agent), agent) for agent in suite.agents)
     return replace(suite, agents=agents, selection=None)

@@ -24,7 +24,7 @@ CONTENT = {
         "shifts": ["none", "gaussian(scale=0.2)"],
         "trials": {
             "residual-saa": [{"samples": 2, "ridge": 1e6}, {"samples": 200}],
-            "saa": [{"samples": 50}, {"samples": 1}],
+            "saa(samples=20)": [{"samples": 50}, {"samples": 1}],
         },
     },
 }
@@ -48,7 +48,8 @@ def test_every_trial_meets_every_copy_and_the_best_takes_part(folder):
     assert set(trials.results["test"]) == {f"{TRACE}[0.3:0.5]"}
     means = trials.results.groupby("agent")["normalised_regret"].mean()
     for choice in run.info["selection"]:
-        mine = {agent: score for agent, score in means.items() if agent.startswith(f"{choice['agent']}(")}
+        name = choice["agent"].partition("(")[0]
+        mine = {agent: score for agent, score in means.items() if agent.startswith(f"{name}(")}
         assert choice["scores"] == pytest.approx(mine)
         assert choice["chosen"] == min(mine, key=mine.get)
     agents = [str(agent) for agent in run.suite.agents]
@@ -62,7 +63,7 @@ def test_every_trial_meets_every_copy_and_the_best_takes_part(folder):
 def test_the_report_says_what_was_chosen_among_how_many(folder):
     table = all_tables(Run(folder))[-1]
     assert "2 per agent" in table.title
-    assert [row[0].text for row in table.rows] == ["residual-saa", "saa"]
+    assert [row[0].text for row in table.rows] == ["residual-saa", "saa(samples=20)"]
     assert table.rows[0][1].text == "residual-saa(samples=200)"
 
 
@@ -94,10 +95,10 @@ def test_it_is_kept_with_the_suite():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"trials": {"saa": [{}], "residual-saa": [{}, {}]}}, "give every agent the same number"),
+        ({"trials": {"saa(samples=20)": [{}], "residual-saa": [{}, {}]}}, "give every agent the same number"),
         ({"trials": {"saa": []}}, "at least one"),
-        ({"trials": {"sa": [{}]}}, "unknown agent in trials .*did you mean 'saa'"),
-        ({"trials": {"saa": [{"sampels": 3}]}}, "sampels"),
+        ({"trials": {"sa": [{}]}}, "unknown agent in trials .*Valid: .*residual-saa"),
+        ({"trials": {"residual-saa": [{"sampels": 3}]}}, "sampels"),
         ({"test": f"{TRACE}[0.4:0.6]"}, "is no part of the training trace .*must not look at test data"),
         ({"train": "synthetic-azure-2023-code@10s[:0.3]"}, "is no part of the training trace"),
         ({"shifts": ["gausian(scale=1)"]}, "did you mean 'gaussian'"),
@@ -116,11 +117,13 @@ def test_scenarios_must_train_alike():
         parse_suite(content, "mine").check()
 
 
-def test_an_agent_that_stands_twice_has_no_trials():
+def test_an_agent_may_stand_twice_with_trials_of_its_own():
     content = copy.deepcopy(CONTENT)
-    content["agents"].append("saa")
-    with pytest.raises(ShiftgymError, match="'saa' more than once: with trials, name it once"):
-        parse_suite(content, "mine").check()
+    content["agents"] = ["saa(samples=20)", "saa"]
+    content["selection"]["trials"] = {"saa(samples=20)": [{"samples": 3}], "saa": [{"samples": 4}]}
+    full = parse_suite(content, "mine")
+    tried = {name: list(map(str, specs)) for name, specs in full.selection.candidates(full).items()}
+    assert tried == {"saa(samples=20)": ["saa(samples=3)"], "saa": ["saa(samples=4)"]}
 
 
 @pytest.mark.parametrize(("trials", "kept"), [(1, 1), (0, None), (None, 2)])
@@ -128,7 +131,7 @@ def test_the_fast_form_can_do_with_fewer_trials(trials, kept):
     content = {**CONTENT, "fast": {} if trials is None else {"trials": trials}}
     full = parse_suite(content, "mine")
     short = full.fast.of(full)
-    assert (short.selection and len(short.selection.trials["saa"])) == kept
+    assert (short.selection and len(short.selection.trials["residual-saa"])) == kept
     assert (f"{trials} trials" in short.remark) == (trials is not None)
 
 
