@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -28,3 +31,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         missing = [name for name in names if not all(map(find, entry(name).files))]
         if missing:
             item.add_marker(pytest.mark.skip(reason=f"needs the real trace {', '.join(missing)}"))
+
+
+@pytest.fixture
+def sketched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are drawn in a few large pixels, which takes a third of the time."""
+
+    def sketch(figure: Any, path: Path) -> Path:
+        figure.savefig(io.BytesIO(), format="png", dpi=40)
+        return path.with_suffix(".png")
+
+    monkeypatch.setattr("shiftgym.evaluation.plots.save", sketch)

@@ -1,4 +1,3 @@
-import io
 import shutil
 import time
 from dataclasses import dataclass
@@ -56,17 +55,6 @@ def executed(suite, tmp_path_factory) -> Path:
 def finished(executed, tmp_path) -> Run:
     """A run of the suite in a folder of the test's own."""
     return Run(shutil.copytree(executed, tmp_path, dirs_exist_ok=True))
-
-
-@pytest.fixture
-def sketched(monkeypatch) -> None:
-    """Pictures are drawn in a few large pixels, which takes a third of the time."""
-
-    def sketch(figure, path):
-        figure.savefig(io.BytesIO(), format="png", dpi=40)
-        return path.with_suffix(".png")
-
-    monkeypatch.setattr("shiftgym.evaluation.plots.save", sketch)
 
 
 @dataclass(kw_only=True, eq=False)
