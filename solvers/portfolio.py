@@ -134,7 +134,8 @@ class Portfolio(DecisionProblem):
         )
         if not self.stateful or previous is None:
             return free
-        unknown = xp.isnan(previous.sum(-1))[..., None]
+        # no portfolio yet, which is NaN in a replay and zeros in an observation: there is nothing to sell
+        unknown = ~(abs(previous).sum(-1) > 0)[..., None]
         held = xp.where(unknown, free, previous)
         return xp.where(unknown, free, self._reply(outcomes, held))
 

@@ -202,11 +202,11 @@ def test_score_weights_give_the_gradient_of_the_population() -> None:
 @pytest.mark.parametrize("cost", [0.0, 0.05, 0.3, 2.0])
 @pytest.mark.parametrize("alpha", [0.3, 1.0, 5.0])
 def test_perfect_is_the_exact_reply(alpha: float, cost: float) -> None:
-    """Against Clarabel, from random, concentrated and unknown previous portfolios."""
+    """Against Clarabel, from random, concentrated, unknown and empty previous portfolios."""
     rng = np.random.default_rng(1)
     problem = Portfolio(assets=6, risk_aversion=alpha, transaction_cost=cost)
     y, previous = rng.standard_normal((12, 6)), rng.dirichlet(np.ones(6), 12)
-    y[0], previous[1], previous[2], y[3] = 0.0, np.eye(6)[2], np.nan, np.round(y[3])
+    y[0], previous[1], previous[2], y[3], previous[4] = 0.0, np.eye(6)[2], np.nan, np.round(y[3]), 0.0
     z = problem.perfect(y, previous)
     assert np.all(z >= -1e-15)
     np.testing.assert_allclose(z.sum(1), 1.0, atol=1e-12)
