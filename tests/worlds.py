@@ -117,6 +117,8 @@ for _name in ("two-stage-gaussian", "dfl-gaussian-reparam", "dfl-gaussian-score"
 for _name in ("kl-dro", "w-dro", "augment-cutout", "augment-gaussian", "augment-perlin"):
     BUDGETS[_name] = {"epochs": 1, "hidden": (8, 8)}
 BUDGETS["w-dro"]["steps"] = 2
+_chain = {"diffusion_steps": 20, "sampling_steps": 5, "tuned_steps": 3, "denoiser": (16,)}
+BUDGETS["three-d"] = {"epochs": 2, "hidden": (8, 8), **_chain, "reference_epochs": 2, "inner_epochs": 2}
 for _name in ("two-stage-diffusion", "diffusion-dfl-reparam", "diffusion-dfl-score"):
     BUDGETS[_name] = {**BUDGETS["two-stage-gaussian"], "steps": 20, "sampling_steps": 3, "timesteps": 3}
 

@@ -176,6 +176,53 @@ def test_what_is_moved(name: str, keywords: dict[str, Any], moved: str) -> None:
     assert (moved_by.sum(1) + (shift**2).sum(1)).mean() <= 3.0**2 * (1 + 1e-2)
 
 
+@pytest.mark.parametrize("persistence", [0.0, 0.9])
+def test_the_budget_is_spent_in_coordinates_where_what_lasts_is_cheap(persistence: float) -> None:
+    """The same budget moves a whole stretch further, the more so the longer a disturbance lasts."""
+    env = make("Inventory", carry=True, lookback=4)
+    budget = {**BUDGETS["w-dro"], "moved": "both", "steps": 10, "budget": 0.7}
+    agent: Any = make_agent("w-dro", **budget, persistence=persistence).fit(env)
+    samples, joint = Samples.of(env.unwrapped.task, "cpu"), agent._joint
+
+    def gain(delta: torch.Tensor) -> torch.Tensor:
+        return joint.moved(samples, delta).outcomes.mean() + joint.moved(samples, delta).observations[:, :4].mean()
+
+    delta = frank_wolfe(gain, torch.zeros(len(samples), joint.width), 0.7, 10)
+    moved = joint.moved(samples, delta)
+    apart = joint.rows(moved) - joint.rows(samples)
+    assert float((apart**2).sum(1).mean()) == pytest.approx(0.7**2, rel=1e-3)
+    steepest = joint.mixing.T @ (joint.scale * torch.tensor([0.25, 0.25, 0.25, 0.25, 1.0]))
+    torch.testing.assert_close(delta, (0.7 * steepest / steepest.norm()).expand_as(delta), rtol=1e-3, atol=1e-4)
+    nudges = delta[0] @ joint.mixing.T  # a stretch moves further than slots one by one
+    assert float(nudges.norm()) > 0.7 * (1.5 if persistence else 0.999)
+
+
+# ---------------------------------------------------------------------- what an agent is trained for
+@pytest.mark.parametrize(
+    ("name", "keywords"),
+    [
+        ("Provisioning", {"horizon": 4, "switching_cost": 0.05}),
+        ("PowerScheduling", {}),
+        ("Portfolio", {"transaction_cost": 0.002, "risk_aversion": 5.0}),
+        ("ProductAllocation", {}),
+        ("Inventory", {"carry": True}),
+    ],
+)
+def test_the_regret_is_the_cost_beyond_that_of_perfect_information(name: str, keywords: dict[str, Any]) -> None:
+    task = make(name, **keywords).unwrapped.task
+    agent: Any = make_agent("kl-dro", **BUDGETS["kl-dro"], objective="regret").fit(make(name, **keywords))
+    samples = Samples.of(task, "cpu")
+    observations, outcomes = task.dataset()
+    state = task.layout.state(observations)
+    decisions, best = agent.act(observations), task.problem.perfect(outcomes, state)
+    expected = task.problem.cost(outcomes, decisions, state) - task.problem.cost(outcomes, best, state)
+    with torch.no_grad():
+        found = agent.sample_losses(samples).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+    assert found.min() > -1e-7
+    assert found.max() > 0
+
+
 # ---------------------------------------------------------------------- the training samples, corrupted
 def dataset_of(name: str, **keywords: Any) -> Samples:
     return Samples.of(make(name, **keywords).unwrapped.task, "cpu")
