@@ -101,6 +101,7 @@ def execute(
     run = Run(Path(folder))
     choices: list[Choice] = []
     if suite.selection:
+        suite.selection.check_data(suite)
         trials, place = suite.selection.suite(suite), run.folder / SELECTION
         execute(trials, place, jobs=jobs, device=device, fits=fits, progress=progress)
         choices = choose(suite.selection, suite, Run(place))

@@ -291,7 +291,7 @@ _SCENARIO = {**_COMMON, "sweep": str, "severity": float}
 _SWEEP = {**_COMMON, "severities": list}
 _OPTIONAL = ("shift", *_SETTINGS, "sweep", "severity")
 _FAST = {"seeds": list, "agents": list, "scenarios": list, "settings": dict, "trials": int}
-_SELECTION = {"train": str, "test": str, "shifts": list, "seeds": list, "trials": dict}
+_SELECTION = {"train": str, "test": str, "shifts": list, "seeds": list, "trials": dict, "of": str}
 _PUBLISHED = {"source": str, "figures": dict}
 
 
@@ -317,7 +317,7 @@ def parse_suite(content: Mapping[str, Any], name: str) -> Suite:
     _check_keys(fast, _FAST, f"[fast] of {where}")
     selection = content.get("selection")
     if selection is not None:
-        _check_keys(selection, _SELECTION, f"[selection] of {where}", required=("train", "test", "trials"))
+        selection = _selection(selection, content["agents"], f"[selection] of {where}")
     return Suite(
         name=name,
         title=content.get("title", ""),
@@ -327,8 +327,20 @@ def parse_suite(content: Mapping[str, Any], name: str) -> Suite:
         published=Published(**published) if published else None,
         score=content.get("score", ""),
         fast=_fast(fast),
-        selection=Selection.from_dict(selection) if selection else None,
+        selection=selection,
     )
+
+
+def _selection(content: Mapping[str, Any], agents: Sequence[Any], where: str) -> Selection | None:
+    """Read a ``[selection]``: one of the suite's own, or that ``of`` another suite, for the agents they share."""
+    _check_keys(content, _SELECTION, where)
+    if "of" not in content:
+        _check_keys(content, _SELECTION, where, required=("train", "test", "trials"))
+        return Selection.from_dict(content)
+    other = load_suite(content["of"]).selection
+    if other is None or len(content) > 1:
+        raise ShiftgymError(f"{where}: 'of' names a suite that has a [selection], and stands alone")
+    return other.of({str(agent): agent for agent in map(AgentSpec.parse, agents)})
 
 
 def _fast(content: Mapping[str, Any]) -> Fast:

@@ -87,7 +87,7 @@ class Selection:
         Raises
         ------
         ShiftgymError
-            If agents are trained in more than one way, or the trials would see other data than they are trained on.
+            If agents are trained in more than one way, so that there is no one choice for all.
         """
         homes = {(s.env, s.train, str(s.env_kwargs), str(s.fit)): s for s in suite.scenarios}
         if len(homes) != 1:
@@ -96,14 +96,6 @@ class Selection:
                 "(env, train, env_kwargs, fit): settings can only be chosen for one"
             )
         home = next(iter(homes.values()))
-        trace, parts = load_trace(home.train), {spec: load_trace(spec) for spec in (self.train, self.test)}
-        for spec, part in parts.items():
-            other = parse_spec(spec).name != parse_spec(home.train).name
-            if other or part.time[0] < trace.time[0] or part.time[-1] > trace.time[-1]:
-                raise ShiftgymError(
-                    f"[selection] of suite {suite.name!r}: {spec!r} is no part of the training trace {home.train!r}: "
-                    "what chooses settings must not look at test data"
-                )
         scenarios = tuple(
             replace(home, name=shift, train=self.train, test=self.test, shift="" if shift == "none" else shift)
             for shift in self.shifts
@@ -118,6 +110,25 @@ class Selection:
             published=None,
             selection=None,
         )
+
+    def check_data(self, suite: Suite) -> None:
+        """Raise unless both traces are parts of the one that the suite trains on; loads them.
+
+        Raises
+        ------
+        ShiftgymError
+            If the trials would see other data than training data.
+        """
+        home = suite.scenarios[0].train
+        trace = load_trace(home)
+        for spec in (self.train, self.test):
+            part = load_trace(spec)
+            elsewhere = parse_spec(spec).name != parse_spec(home).name
+            if elsewhere or part.time[0] < trace.time[0] or part.time[-1] > trace.time[-1]:
+                raise ShiftgymError(
+                    f"[selection] of suite {suite.name!r}: {spec!r} is no part of the training trace {home!r}: "
+                    "what chooses settings must not look at test data"
+                )
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from shiftgym.data.errors import ShiftgymError
 from shiftgym.evaluate import main
 from shiftgym.evaluation.results import Run
 from shiftgym.evaluation.run import execute
-from shiftgym.evaluation.scenario import Suite, parse_suite
+from shiftgym.evaluation.scenario import Suite, load_suite, parse_suite
 from shiftgym.evaluation.tables import all_tables
 
 TRACE = "synthetic-azure-2023-conv@10s"
@@ -99,8 +99,6 @@ def test_it_is_kept_with_the_suite():
         ({"trials": {"saa": []}}, "at least one"),
         ({"trials": {"sa": [{}]}}, "unknown agent in trials .*Valid: .*residual-saa"),
         ({"trials": {"residual-saa": [{"sampels": 3}]}}, "sampels"),
-        ({"test": f"{TRACE}[0.4:0.6]"}, "is no part of the training trace .*must not look at test data"),
-        ({"train": "synthetic-azure-2023-code@10s[:0.3]"}, "is no part of the training trace"),
         ({"shifts": ["gausian(scale=1)"]}, "did you mean 'gaussian'"),
         ({"trails": {}}, "did you mean 'trials'"),
     ],
@@ -108,6 +106,24 @@ def test_it_is_kept_with_the_suite():
 def test_what_makes_no_sense_is_refused_before_any_work(changes, message):
     with pytest.raises(ShiftgymError, match=message):
         suite(**changes).check()
+
+
+@pytest.mark.parametrize("changes", [{"test": f"{TRACE}[0.4:0.6]"}, {"train": "synthetic-azure-2023-code@10s[:0.3]"}])
+def test_what_looks_at_other_data_than_those_trained_on_is_refused(changes, tmp_path):
+    with pytest.raises(ShiftgymError, match=r"is no part of the training trace .*must not look at test data"):
+        execute(suite(**changes), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_suite_may_choose_as_another_one_does():
+    mine = {**CONTENT, "agents": ["w-dro", "saa"], "selection": {"of": "three-d/table1"}}
+    theirs = load_suite("three-d/table1").selection
+    chosen = parse_suite(mine, "mine").selection
+    assert (chosen.train, chosen.shifts) == (theirs.train, theirs.shifts)
+    assert chosen.trials == {"w-dro": theirs.trials["w-dro"]}
+    for wrong in ({"of": "quick"}, {"of": "three-d/table1", "seeds": [1]}):
+        with pytest.raises(ShiftgymError, match=r"'of' names a suite that has a .selection., and stands alone"):
+            parse_suite({**mine, "selection": wrong}, "mine")
 
 
 def test_scenarios_must_train_alike():
