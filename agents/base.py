@@ -73,6 +73,9 @@ class Agent(ABC):
     history_ : list of Epoch
         The learning curve of the fit: what held-out data said after each epoch; empty for agents that hold nothing out.
         It is not saved with the agent.
+    exhibits_ : dict of array
+        What else of the fit a reader wants to see, small arrays by name; empty for most agents. Not saved with the
+        agent: a run keeps them for its pictures.
     """
 
     name: ClassVar[str]
@@ -95,6 +98,7 @@ class Agent(ABC):
         self.problem_: DecisionProblem = task.problem
         self.layout_: Layout = task.layout
         self.history_: list[Epoch] = []
+        self.exhibits_: State = {}
         self._fit(task, progress, device)
         return self
 

@@ -80,10 +80,13 @@ class Joint:
         """Number of coordinates of a row."""
         return len(self.location)
 
+    def paths(self, samples: Samples) -> Tensor:
+        """The paths x (B, width) of samples: histories and outcomes, in the units of the problem."""
+        return torch.cat((samples.observations[:, : self.history], samples.outcomes.float()), 1)
+
     def rows(self, samples: Samples) -> Tensor:
         """Coordinates z (B, width) of samples."""
-        x = torch.cat((samples.observations[:, : self.history], samples.outcomes.float()), 1)
-        return self._along(self.unmixing, (x - self.location) / self.scale)
+        return self._along(self.unmixing, (self.paths(samples) - self.location) / self.scale)
 
     def samples(self, rows: Tensor, like: Samples) -> Samples:
         """Samples at coordinates (B, width), with the context and the state of samples ``like`` (B)."""

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 from torch import no_grad
 
 from ..envs.task import check_count
+from .base import State
 from .joint import Joint
 from .learner import RobustForecaster
 from .trained import Samples
 from .worst_case import Adversary, Round, WorstCase
+
+#: Paths of a model that a picture shows.
+_SHOWN = 60
 
 
 @dataclass(kw_only=True, eq=False)
@@ -82,6 +87,15 @@ class DiffusionRobust(RobustForecaster, Adversary):
         with no_grad():
             self.reference_samples_ = self._adversary.draw(self._adversary.reference)
             self.worst_case_samples_ = self._adversary.draw()
+        self.exhibits_ = self._exhibits(joint)
+
+    def _exhibits(self, joint: Joint) -> State:
+        """What a picture of the adversary shows: its rounds, and some paths of both models with the same beginning."""
+        rounds = dict(zip(Round._fields, np.array(self.rounds_).T, strict=True))
+        both = {"reference_paths": self.reference_samples_, "worst_case_paths": self.worst_case_samples_}
+        some = np.linspace(0, len(self.reference_samples_) - 1, _SHOWN).astype(int)
+        paths = {name: joint.paths(samples).cpu().numpy()[some] for name, samples in both.items()}
+        return {**rounds, **paths, "budget": np.array(self.budget), "history": np.array(joint.history)}
 
     def _worst_case(self) -> Samples:
         """S_theta, for the predictor as it is now."""

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .drawing import STYLE, WIDTH, Look, frame, grid, headline, legend, logarithmic, looks_of, lower, save, scale, title
+from .plots_of_adversaries import plot_adversary
 from .plots_of_steps import plot_distribution, plot_replay
 from .plots_of_training import plot_effort, plot_learning
 from .results import Run
@@ -31,6 +32,7 @@ def draw_plots(run: Run) -> list[Path]:
         ("cost_violation", plot_cost_violation),
         ("distribution", plot_distribution),
         ("learning", plot_learning),
+        ("adversary", plot_adversary),
         ("effort", plot_effort),
         ("replay", plot_replay),
     ]

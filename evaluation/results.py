@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from safetensors.numpy import load_file
 
 from ..data.errors import ShiftgymError
 from ..data.files import atomic_write
 from .scenario import Suite
 from .scores import combined_half
 
-RUN, CELLS, FITS, FAILED = "run.json", "cells", "fits", "failed"
+RUN, CELLS, FITS, EXHIBITS, FAILED = "run.json", "cells", "fits", "exhibits", "failed"
 
 #: What says which cell a row is; everything else in a row is a score.
 KEYS = (
@@ -49,6 +50,7 @@ class Run:
     ``cells/ID.json``       scores of a finished cell, what its columns mean, learning curve of its agent
     ``cells/ID.parquet``    its steps
     ``fits/ID/``            fitted agents, shared by cells
+    ``exhibits/``           of fits that have something to show: arrays by name
     ``failed/ID.txt``       tracebacks
     ``results.parquet``     one row per scenario, agent and seed; the same as ``results.csv``
     ``summary.csv``         one row per scenario and agent, with intervals over seeds and time
@@ -109,6 +111,15 @@ class Run:
     def cell_file(self, cell: str) -> Path:
         """Path of the scores of a cell, which exist once it is finished."""
         return self.folder / CELLS / f"{cell}.json"
+
+    def exhibits_file(self, fit: str) -> Path:
+        """Path of what a fit has to show, if it has."""
+        return self.folder / EXHIBITS / f"{fit}.safetensors"
+
+    def exhibits(self, fit: str) -> dict[str, np.ndarray[Any, Any]]:
+        """Return what a fit has to show, see :attr:`~shiftgym.agents.base.Agent.exhibits_`."""
+        path = self.exhibits_file(fit)
+        return load_file(path) if path.is_file() else {}
 
     @functools.cached_property
     def cells(self) -> list[dict[str, Any]]:

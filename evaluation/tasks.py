@@ -8,7 +8,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from safetensors.numpy import save
 
 from ..agents import load_agent
 from ..agents.threads import single_thread
@@ -18,7 +20,7 @@ from .effort import measure
 from .results import CELLS, Run, read_json, write_json
 from .rollout import TestBench, make_training_env, rollout
 
-EFFORT_FILE, HISTORY_FILE = "effort.json", "history.json"
+EFFORT_FILE, HISTORY_FILE, EXHIBITS_FILE = "effort.json", "history.json", "exhibits.safetensors"
 
 
 def run_fit(fit: Fit, folder: Path) -> dict[str, Any]:
@@ -27,7 +29,8 @@ def run_fit(fit: Fit, folder: Path) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``fit_seconds`` and ``fit_memory_mb``, which are saved beside the agent, as is its learning curve.
+        ``fit_seconds`` and ``fit_memory_mb``, which are saved beside the agent, as are its learning curve and what it
+        has to show.
     """
     agent = fit.agent.make(fit.seed)
     env = make_training_env(*fit.home)
@@ -43,6 +46,9 @@ def run_fit(fit: Fit, folder: Path) -> dict[str, Any]:
             agent.save(draft)
             write_json(draft / EFFORT_FILE, cost)
             write_json(draft / HISTORY_FILE, {"epochs": [epoch._asdict() for epoch in agent.history_]})
+            if agent.exhibits_:
+                shown = {name: np.ascontiguousarray(array) for name, array in agent.exhibits_.items()}
+                (draft / EXHIBITS_FILE).write_bytes(save(shown))
             if not target.exists():
                 draft.replace(target)
         finally:
@@ -87,6 +93,10 @@ def run_cell(cell: Cell, run: Run, fits: Path) -> dict[str, Any]:
     bench.env.close()
     with atomic_write(run.folder / CELLS / f"{cell.id}.parquet", "wb") as file:
         pd.DataFrame(replay.columns()).to_parquet(file, index=False, compression="zstd")
-    history = read_json(fits / cell.fit.id / HISTORY_FILE)["epochs"]  # kept here too: a run may borrow its fits
+    # kept here too: a run may borrow its fits
+    history, exhibits = read_json(fits / cell.fit.id / HISTORY_FILE)["epochs"], fits / cell.fit.id / EXHIBITS_FILE
+    if exhibits.is_file():
+        with atomic_write(run.exhibits_file(cell.fit.id), "wb") as file:
+            file.write(exhibits.read_bytes())
     write_json(run.cell_file(cell.id), {"scores": scores, "about": about, "history": history})
     return scores

@@ -15,6 +15,7 @@ from shiftgym.evaluation.agent_spec import AgentSpec
 from shiftgym.evaluation.drawing import frame, looks_of
 from shiftgym.evaluation.listing import KINDS, listing
 from shiftgym.evaluation.plots import plot_severity
+from shiftgym.evaluation.plots_of_adversaries import plot_adversary
 from shiftgym.evaluation.plots_of_steps import plot_distribution
 from shiftgym.evaluation.plots_of_training import learning_curves, plot_effort, plot_learning
 from shiftgym.evaluation.report import report
@@ -80,6 +81,8 @@ def test_report_writes_markdown_and_pictures_with_text_as_text(run):
 def test_no_pictures_of_training_where_nothing_was_trained(run):
     assert plot_learning(run) is None
     assert plot_effort(run) is None
+    assert plot_adversary(run) is None
+    assert not (run.folder / "exhibits").exists()
 
 
 def test_pictures_of_training_have_a_panel_per_home_and_say_where_a_curve_is_lowest(
@@ -109,6 +112,32 @@ def test_pictures_of_training_have_a_panel_per_home_and_say_where_a_curve_is_low
     markdown = report(trained, Console(quiet=True)).read_text()
     assert "plots/learning.svg" in markdown
     assert "plots/effort.svg" in markdown
+
+
+def test_the_adversary_of_the_best_agent_is_drawn_wherever_its_fit_was_kept(scenario, tmp_path, sketched):
+    chain = {"diffusion_steps": 20, "sampling_steps": 5, "tuned_steps": 3, "denoiser": [8], "reference_epochs": 1}
+    three_d = {**chain, "epochs": 2, "hidden": [8, 8], "inner_epochs": 1}
+    agents = (AgentSpec("persistence"), AgentSpec("three-d", three_d), AgentSpec("three-d", {**three_d, "passes": 1}))
+    suite = Suite("hard", (scenario,), agents, seeds=(0, 1))
+    run = execute(suite, tmp_path / "run", fits=tmp_path / "elsewhere").run
+    shutil.rmtree(tmp_path / "elsewhere")
+    figure = plot_adversary(run)
+    best = run.contestants.set_index("agent")[run.score].drop("persistence").idxmin()
+    assert f"What {best} is trained against" in " ".join(figure.get_suptitle().split())
+    exhibits = [run.exhibits(run.find("home", best, seed)["fit"]) for seed in (0, 1)]
+    loss, divergence, price, reference, worst = (axes for half in figure.subfigs for axes in half.axes)
+    assert [axes.get_ylabel().split()[-1] for axes in (loss, divergence, price)] == ["loss", "nats", r"$\alpha$"]
+    assert len(loss.lines) == 2 * 2  # seeds, and the reference of each
+    budget = [line.get_ydata()[0] for line in divergence.lines]
+    assert budget == [*(each["divergence"][0] for each in exhibits), exhibits[0]["budget"].item()]
+    for axes, name in ((reference, "reference_paths"), (worst, "worst_case_paths")):
+        paths = exhibits[0][name]
+        assert paths.shape == (60, 28 + 1)
+        assert len(axes.lines) == 60 + 1
+        np.testing.assert_array_equal(axes.lines[7].get_ydata(), paths[7])
+        np.testing.assert_allclose(axes.lines[-1].get_ydata(), paths.mean(0))
+        assert axes.lines[0].get_xdata()[-1] == 0
+    assert "plots/adversary.svg" in report(run, Console(quiet=True)).read_text()
 
 
 def test_intervals_that_would_hide_the_values_are_cut_off_and_the_reader_is_told():
