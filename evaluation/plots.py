@@ -137,7 +137,8 @@ def plot_cost_violation(run: Run) -> Figure | None:
 def _cost_panel(axes: Axes, table: pd.DataFrame, looks: dict[str, Look]) -> None:
     """Draw a point per agent; who costs far more than the others is put at the upper edge, hollow."""
     excess = table["cost"] - table["cost"].min()
-    top = table["cost"].min() + 4 * excess[excess > 0].median() if (excess > 0).any() else math.inf
+    # three quarters of them decide what is far; of nearly equal ones the median would make the others so
+    top = table["cost"].min() + 4 * excess[excess > 0].quantile(0.75) if (excess > 0).any() else math.inf
     for _, row in table.iterrows():
         look, beyond = looks[row["agent"]], row["cost"] > top
         axes.plot(

@@ -152,8 +152,11 @@ def _add_published(run: Run, view: Table, scenarios: list[str], many: bool) -> N
     published = run.suite.published
     if published is None:
         return
-    for method, figures in published.figures.items():
-        values = [figures.get(scenario, math.nan) for scenario in scenarios]
+    rows = {method: [figures.get(s, math.nan) for s in scenarios] for method, figures in published.figures.items()}
+    rows = {method: values for method, values in rows.items() if not np.isnan(values).all()}
+    if not rows:
+        return
+    for method, values in rows.items():
         extra = [float(np.mean(values)), float(np.max(values))] if many else []
         view.rows.append(
             [

@@ -27,7 +27,7 @@ from shiftgym.evaluation.tables import Cell, Table, all_tables, number
 
 @pytest.fixture(scope="module")
 def compared(suite, tmp_path_factory):
-    published = Published("a paper", {"DFL": {"home": 0.13}})
+    published = Published("a paper", {"DFL": {"home": 0.13}, "unheard of here": {"away": 0.2}})
     agents = (*suite.agents, AgentSpec("persistence"))
     return execute(replace(suite, agents=agents, published=published), tmp_path_factory.mktemp("compared")).run.folder
 
