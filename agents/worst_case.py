@@ -293,8 +293,8 @@ class WorstCase:
     Only the last T' steps of the reverse chain are changed, so the states that they start from are drawn once and
     serve every trajectory. Ratios are taken to the model that drew the trajectories, which is the last iterate, not
     theta_0: to theta_0 the clipped ratio would reach its end within some tenths of a nat, whatever the budget. The
-    losses f that the ratio multiplies are centred and scaled, which moves no maximum and tames the gradient's
-    variance (they may also be negative, where clipping would work the wrong way round).
+    losses f that the ratio multiplies are centred and scaled, which moves no maximum, tames the gradient's variance
+    and makes alpha mean the same for every problem.
 
     Parameters
     ----------
