@@ -55,6 +55,7 @@ class DiffusionRobust(RobustForecaster, Adversary):
         Drawn from theta_0 and from the last theta, as many as there are in training; not saved.
     """
 
+    persistence: float = 0.9
     epochs: int = 15
     validation: float = 0.0
     passes: int = 2

@@ -87,17 +87,17 @@ class Adversary:
     diffusion_steps: int = 500
     schedule: str = "cosine"
     sampling_steps: int = 50
-    denoiser: tuple[int, ...] = (256, 256)
-    reference_epochs: int = 200
+    denoiser: tuple[int, ...] = (128, 128)
+    reference_epochs: int = 100
     reference_rate: float = 1e-3
-    budget: float = 0.03
+    budget: float = 0.1
     tuned_steps: int = 10
     variance: float = 0.1
     gradient: str = "ppo"
     clip: float = 0.4
-    inner_epochs: int = 10
-    adversary_rate: float = 1e-4
-    dual_rate: float = 0.01
+    inner_epochs: int = 5
+    adversary_rate: float = 3e-4
+    dual_rate: float = 0.1
     multiplier: float = 1.0
 
     def check_adversary(self) -> None:
