@@ -123,8 +123,21 @@ class AgentSpec:
         return hashlib.sha256(Path(inspect.getfile(self.agent_class())).read_bytes()).hexdigest()[:16]
 
 
-def check_settings(settings: Mapping[str, Any], agents: Iterable[AgentSpec], where: str) -> None:
+def check_settings(
+    settings: Mapping[str, Any], agents: Iterable[AgentSpec], where: str, *, left_out: bool = False
+) -> None:
     """Check settings that are for whichever agent has them.
+
+    Parameters
+    ----------
+    settings : mapping
+        Values by name.
+    agents : iterable of AgentSpec
+        Who takes part.
+    where : str
+        Where the settings stand, for the message.
+    left_out : bool
+        Whether a setting may be for an agent of shiftgym that was left out.
 
     Raises
     ------
@@ -134,10 +147,12 @@ def check_settings(settings: Mapping[str, Any], agents: Iterable[AgentSpec], whe
     if not settings:
         return
     agents = list(agents)
-    known = list(dict.fromkeys(name for agent in agents for name in agent.settings()))
+    known = [name for agent in agents for name in agent.settings()]
+    if left_out and not set(settings) <= set(known):
+        known += [name for agent in map(AgentSpec, list_agents()) for name in agent.settings()]
     for name in settings:
         if name not in known:
-            raise UnknownNameError(f"hyper-parameter in {where}:", name, known)
+            raise UnknownNameError(f"hyper-parameter in {where}:", name, list(dict.fromkeys(known)))
     for agent in agents:
         agent.having(settings).make()
 

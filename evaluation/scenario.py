@@ -176,8 +176,8 @@ class Suite:
         for agent in self.agents:
             agent.make()
         for scenario in self.scenarios:
-            check_settings(scenario.fit, self.agents, f"fit of scenario {scenario.name!r}")
-            check_settings(scenario.act, self.agents, f"act of scenario {scenario.name!r}")
+            check_settings(scenario.fit, self.agents, f"fit of scenario {scenario.name!r}", left_out=True)
+            check_settings(scenario.act, self.agents, f"act of scenario {scenario.name!r}", left_out=True)
         self.fast.check(self)
         if self.selection:
             self.selection.suite(self).check()

@@ -295,6 +295,7 @@ def test_a_scenario_may_say_what_agents_are_fitted_with_and_agents_may_know_bett
     assert epochs == {"two-stage(epochs=2)": 2, "two-stage": 1, "persistence": 0}
     saved = json.loads((tmp_path / "a" / "fits" / run.cells[0]["fit"] / "agent.json").read_text())
     assert (saved["parameters"]["epochs"], saved["parameters"]["hidden"]) == (2, [8])
+    Suite("m", (replace(short, fit={"sampling_steps": 3}),), agents, seeds=(0,)).check()  # of an agent left out
     with pytest.raises(UnknownNameError, match="hyper-parameter in fit of scenario 'short'"):
         Suite("m", (replace(short, fit={"depth": 3}),), agents, seeds=(0,)).check()
 
