@@ -13,6 +13,9 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from ..data.errors import ShiftgymError
+from ..data.trace import Trace
+from ..envs.shifts import parse_shift
+from .red_team import AgentUnderTest
 from .scenario import Scenario
 from .scores import ForecastScores, cvar, forecast_scores, normalised_regret, sharpe_ratio, time_interval
 
@@ -166,8 +169,18 @@ class TestBench:
     shift_report: ShiftReport
 
     @classmethod
-    def make(cls, scenario: Scenario, seed: int) -> TestBench:
-        """Make the bench of a scenario; the seed is that of the shift.
+    def make(cls, scenario: Scenario, seed: int, agent: Agent | None = None) -> TestBench:
+        """Make the bench of a scenario.
+
+        Parameters
+        ----------
+        scenario : Scenario
+            What is replayed.
+        seed : int
+            That of the shift.
+        agent : Agent, optional
+            Whom adversarial shifts are against. Without one they change nothing, which is enough to see whether the
+            scenario can be replayed.
 
         Raises
         ------
@@ -175,16 +188,24 @@ class TestBench:
             If the environment is no replay environment, or does not take the scenario's keywords.
         """
         keywords: dict[str, Any] = {"reference": scenario.train, **scenario.env_kwargs}
-        probe = _make_vec(
-            scenario.env, 1, trace=scenario.test, shift=scenario.shift or None, shift_seed=seed, **keywords
-        )
-        task = probe.task
+
+        def unshifted(trace: Trace) -> TestBench:
+            return cls._of(scenario.env, {**keywords, "trace": trace})
+
+        shift = parse_shift(scenario.shift or None).against(AgentUnderTest(agent, unshifted))
+        return cls._of(scenario.env, {**keywords, "trace": scenario.test, "shift": shift, "shift_seed": seed})
+
+    @classmethod
+    def _of(cls, name: str, keywords: Mapping[str, Any]) -> TestBench:
+        """The bench of an environment with these keywords."""
+        task = _make_vec(name, 1, **keywords).task
         stride = task.points.stride
         available = (len(task) - 1) // stride + 1
         steps = min(task.episode_steps or available, available)
         episodes = available // steps
         # the shifted trace is handed on, so that the shift is drawn once
-        env = _make_vec(scenario.env, episodes, **{**keywords, "trace": task.trace, "reference": task.reference})
+        handed = {"trace": task.trace, "reference": task.reference, "shift": None}
+        env = _make_vec(name, episodes, **{**keywords, **handed})
         return cls(env, np.arange(episodes) * steps * stride, steps, task.shift_report)
 
 

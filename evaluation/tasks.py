@@ -66,7 +66,7 @@ def run_cell(cell: Cell, run: Run, fits: Path) -> dict[str, Any]:
     """
     spec = cell.fit.agent.having(cell.scenario.act)  # registers a class of the user's own, which load_agent then finds
     agent = load_agent(fits / cell.fit.id, **spec.kwargs)
-    bench = TestBench.make(cell.scenario, cell.fit.seed)
+    bench = TestBench.make(cell.scenario, cell.fit.seed, agent)
     began = time.perf_counter()
     with single_thread():
         replay = rollout(agent, bench)

@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import json
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from shiftgym import evaluate
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "CONTRIBUTING.md"]
+COMMANDS = [*PAGES, "docs/shifts.md"]
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -156,15 +158,24 @@ def test_the_contributors_score_gradient_points_where_the_decision_moves(contrib
     assert np.mean(adjoint.score * noise[..., 0] / 0.5) == pytest.approx(1.0, abs=0.05)
 
 
+def test_the_example_of_an_attack_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(ROOT / "examples" / "red_team.py"))
+    header, *lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert header == ["scenario", "calm", "noise", "attack"]
+    regrets = np.array([line[1:] for line in lines if len(line) == 4], float)
+    assert regrets.shape == (2, 3)
+    assert (np.diff(regrets, axis=1) > 0).all()  # an attack costs more than noise of its size
+
+
 # ---------------------------------------------------------------------- commands, links, tables
 def commands() -> list[str]:
-    lines = [line for page in PAGES for block in blocks(page, "bash") for line in block.splitlines()]
+    lines = [line for page in COMMANDS for block in blocks(page, "bash") for line in block.splitlines()]
     return list(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
 
 
 @pytest.mark.parametrize("line", commands())
 def test_commands_exist(line: str) -> None:
-    words = [word for word in shlex.split(line) if "=" not in word or word.startswith("-")]
+    words = [word for word in shlex.split(line) if not re.match(r"[A-Z_]+=", word)]
     match words:
         case ["make", *targets]:
             known = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)

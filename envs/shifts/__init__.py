@@ -1,6 +1,7 @@
 """Distribution shifts: seeded, composable, with one text form; one file per family."""
 
-from . import corruption, marginal, correlation, temporal, mixture, swap, resampling  # noqa: F401, I001 - registers, in order of listing
+from . import corruption, marginal, correlation, temporal, mixture, swap, resampling, adversarial  # noqa: F401, I001 - registers, in order of listing
+from .adversarial import AdversarialShift, Opponent
 from .base import ArrayShift, Compose, Scene, Shift, SingleShift, TraceShift, compose
 from .parameters import Parameter, ShiftError, parameter
 from .registry import describe_shifts, list_shifts, make_shift, parse_shift, register, severity_sweep
@@ -8,8 +9,10 @@ from .report import ShiftReport, report_shift, wasserstein_distance
 from .resampling import tilt_weights
 
 __all__ = [
+    "AdversarialShift",
     "ArrayShift",
     "Compose",
+    "Opponent",
     "Parameter",
     "Scene",
     "Shift",

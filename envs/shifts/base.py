@@ -6,7 +6,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from ...data.trace import Trace
 from .parameters import Parameter, ShiftError, parameter
 from .text import NONE, write_call
+
+if TYPE_CHECKING:
+    from .adversarial import Opponent
 
 Values = NDArray[np.float64]
 
@@ -61,6 +64,10 @@ class Shift(ABC):
     def is_identity(self) -> bool:
         """Whether the shift leaves every trace as it is."""
 
+    def against(self, opponent: Opponent) -> Shift:
+        """Return the shift as it is made against an opponent; one that is not adversarial stays what it is."""
+        return self
+
     def __or__(self, other: Shift) -> Shift:
         return compose((self, other))
 
@@ -81,6 +88,9 @@ class Compose(Shift):
 
     def at_severity(self, severity: float) -> Shift:  # noqa: D102
         return Compose(tuple(shift.at_severity(severity) for shift in self.shifts))
+
+    def against(self, opponent: Opponent) -> Shift:  # noqa: D102
+        return Compose(tuple(shift.against(opponent) for shift in self.shifts))
 
     def to_dict(self) -> dict[str, Any] | list[dict[str, Any]]:  # noqa: D102
         forms: list[dict[str, Any]] = []

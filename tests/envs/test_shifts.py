@@ -53,6 +53,8 @@ EXAMPLES = {
     "splice": "splice(trace=other-hourly, at=0.3)",
     "swap": "swap(trace=other-hourly)",
     "tilt": "tilt(kl=0.4, block=6)",
+    "wasserstein-ball": "wasserstein-ball(budget=0.3, steps=1, directions=4)",
+    "worst-case-diffusion": "worst-case-diffusion(budget=0.4, block=6)",
 }
 WITH_ONSET = [
     text.replace(")", ", onset=0.4)") for name, text in EXAMPLES.items() if name not in ("step", "splice", "swap")
@@ -74,13 +76,26 @@ def make_trace(length: int = 120, columns: int = 2, low: float = 0.0, seed: int 
     return Trace(**{"name": "hourly", "time": time, "outcome": outcome, "slot": 3600.0, "outcome_low": low, **values})
 
 
+class Overrun:
+    """Whom adversarial shifts are against here: someone who loses what comes, and takes blocks in another order."""
+
+    def losses(self, traces, toward):
+        return np.stack([trace.outcome.sum(axis=1) for trace in traces])
+
+    def reach(self, trace):
+        return 0, 0
+
+    def worst_blocks(self, blocks, losses, budget, rounds, seed):
+        return np.random.default_rng(seed).permutation(blocks)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _other_trace():
     register_trace("other-hourly", lambda: make_trace(length=90, seed=9))
 
 
 def apply(text, trace: Trace, seed: int = 1) -> Trace:
-    return parse_shift(text).apply(trace, np.random.default_rng(seed))
+    return parse_shift(text).against(Overrun()).apply(trace, np.random.default_rng(seed))
 
 
 def arrays(trace: Trace) -> list[np.ndarray]:
@@ -117,6 +132,7 @@ def test_seeded_pure_and_above_the_low(text, seed, columns):
     shift = parse_shift(text)
     if "trace" in shift.parameters():
         shift = dataclasses.replace(shift, trace=other)
+    shift = shift.against(Overrun())
     shifted = shift.apply(trace, np.random.default_rng(seed))
     assert same(shifted, shift.apply(trace, np.random.default_rng(seed)))
     assert all(map(np.array_equal, before, arrays(trace)))
@@ -132,7 +148,7 @@ def test_seeded_pure_and_above_the_low(text, seed, columns):
 @settings(max_examples=8, deadline=None)
 def test_onset_leaves_the_past_alone(text, onset):
     trace = make_trace()
-    shift = dataclasses.replace(parse_shift(text), onset=onset)
+    shift = dataclasses.replace(parse_shift(text), onset=onset).against(Overrun())
     first = trace.index(onset)
     shifted = shift.apply(trace, np.random.default_rng(0))
     for ours, theirs in zip(arrays(shifted), arrays(trace), strict=True):
@@ -149,7 +165,7 @@ def test_sessions_of_an_exchange_are_shifted_by_count(text):
     shift = parse_shift(text.replace("hours=5.0", "hours=48.0"))
     if "trace" in shift.parameters():
         shift = dataclasses.replace(shift, trace=slots.window(0, 90).replace(outcome=2 * slots.outcome[:90]))
-    one, two = (shift.apply(trace, np.random.default_rng(0)) for trace in (slots, sessions))
+    one, two = (shift.against(Overrun()).apply(trace, np.random.default_rng(0)) for trace in (slots, sessions))
     for name in ("outcome", "observed", "context", "shifted"):
         assert np.array_equal(getattr(one, name), getattr(two, name))
     if shift.name != "swap":
