@@ -27,6 +27,8 @@ _FAINT = 4e-4
 _DRAWS = 8
 #: Rows (timestep, context, sample) of a likelihood whose activations are kept at once.
 _ROWS = 1280
+#: Rows (step, context, sample) of a chain up to which all activations are kept; those of longer ones are computed again.
+_KEPT = 8192
 
 
 def cumulative_signal(name: str, steps: int) -> Tensor:
@@ -156,7 +158,7 @@ class Diffusion(Predictor):
 
     # ------------------------------------------------------------------ sampling
     def sample(self, observations: Tensor, count: int, generator: torch.Generator, common: bool = False) -> Tensor:
-        """Run the reverse chain; the backward pass recomputes each of its steps, so little of it is kept.
+        """Run the reverse chain; unless it is short, the backward pass recomputes its steps, so little of it is kept.
 
         A step combines its clean outcomes with those of the step before, which makes it exact to the second order
         (Lu et al., 2022, "DPM-Solver++", Algorithm 2): DDIM with 20 steps, of the first order, loses 6 % to 30 % of the
@@ -166,9 +168,10 @@ class Diffusion(Predictor):
         shape = (len(observations), count, self.outcomes)
         y = noise(shape, common, context, generator)
         signal, places = self.signal.tolist(), self.places()
+        recompute = torch.is_grad_enabled() and math.prod(shape[:2]) * len(places) > _KEPT
         stride, before = 0.0, y
         for now, following in pairwise(places):
-            clean = self._clean(context, y, now)
+            clean = self._clean(context, y, now, recompute)
             target = signal[following]
             passed, stride = stride, _half_log_ratio(target) - _half_log_ratio(signal[now])
             likely = clean + (clean - before) * (stride / (2 * passed)) if passed else clean
@@ -179,7 +182,7 @@ class Diffusion(Predictor):
             y = math.sqrt(target) * likely + math.sqrt(1 - target - spread**2) * found
             if self.eta > 0:
                 y = y + spread * noise(shape, common, y, generator)
-        return self._clean(context, y, places[-1])
+        return self._clean(context, y, places[-1], recompute)
 
     def places(self) -> list[int]:
         """Steps of a reverse chain, evenly spread over the log of signal to noise, none of them twice.
@@ -197,9 +200,9 @@ class Diffusion(Predictor):
             places.append(min(places[-1] - 1, max(place, count - 1 - index)))
         return places
 
-    def _clean(self, context: Tensor, y: Tensor, now: int) -> Tensor:
+    def _clean(self, context: Tensor, y: Tensor, now: int, recompute: bool) -> Tensor:
         """Clean outcomes that go with the noise found in ``y`` at step ``now``."""
-        if torch.is_grad_enabled():
+        if recompute:
             clean: Tensor = checkpoint(
                 self._without_noise, context, y, now, use_reentrant=False, preserve_rng_state=False
             )

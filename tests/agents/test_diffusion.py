@@ -312,6 +312,7 @@ def test_recomputing_activations_changes_no_gradient(monkeypatch: pytest.MonkeyP
     def plain(function: Any, *arguments: Any, **_: Any) -> Any:
         return function(*arguments)
 
+    monkeypatch.setattr(diffusion, "_KEPT", 0)
     found = []
     for through in (counted, plain):
         monkeypatch.setattr(diffusion, "checkpoint", through)
@@ -321,9 +322,22 @@ def test_recomputing_activations_changes_no_gradient(monkeypatch: pytest.MonkeyP
     assert found[0].abs().max() > 0
 
 
+def test_a_short_chain_is_not_recomputed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: Any, **__: Any) -> Any:
+        raise AssertionError
+
+    monkeypatch.setattr(diffusion, "checkpoint", never)
+    model, contexts = make(steps=20, sampling_steps=6), torch.zeros(3, 2)
+    model.sample(contexts, 5, torch.Generator())
+    monkeypatch.setattr(diffusion, "_KEPT", 3 * 5 * 6 - 1)
+    with pytest.raises(AssertionError):
+        model.sample(contexts, 5, torch.Generator())
+
+
 @pytest.mark.parametrize("steps", [20, 150])
-def test_a_chain_keeps_little_for_its_backward(steps: int) -> None:
+def test_a_chain_keeps_little_for_its_backward(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Elements kept per sample and step: a few times the outcome's width, not the layers' widths."""
+    monkeypatch.setattr(diffusion, "_KEPT", 0)
     model, kept = make(sampling_steps=steps), []
 
     def pack(saved: Tensor) -> Tensor:
