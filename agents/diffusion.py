@@ -27,7 +27,7 @@ _FAINT = 4e-4
 _DRAWS = 8
 #: Rows (timestep, context, sample) of a likelihood whose activations are kept at once.
 _ROWS = 1280
-#: Rows (step, context, sample) of a chain up to which all activations are kept; those of longer ones are computed again.
+#: Rows (step, context, sample) of a chain up to which activations are kept; longer chains compute theirs again.
 _KEPT = 8192
 
 
