@@ -197,7 +197,13 @@ def test_ctrl_c_in_a_pool_of_processes(log, own_module, tmp_path):
     command = [sys.executable, "-m", "shiftgym.evaluate", "run", "--train", f"{log}[:0.5]", "--test", f"{log}[0.5:]"]
     command += ["--agents", "saa", f"{own_module}:Stumbling(fail='never')", "--jobs", "2", "--out", "run"]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # what a shell runs in the background is told to ignore it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as child:
         assert child.stdout is not None
         for line in child.stdout:
@@ -205,7 +211,11 @@ def test_ctrl_c_in_a_pool_of_processes(log, own_module, tmp_path):
                 break
         time.sleep(0.5)
         os.killpg(child.pid, signal.SIGINT)  # what a terminal does: every process of the group
-        _, errors = child.communicate(timeout=60)
+        try:
+            _, errors = child.communicate(timeout=60)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)  # what did not stop would be waited for without end
     assert child.returncode == 130, errors
     assert "resumes" in errors
     assert "Traceback" not in errors
