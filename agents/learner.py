@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,11 +55,15 @@ class Learner(Trained):
     def _build(self, observations: Tensor) -> nn.Module:
         return make_network(self.network, self.layout_, self.outputs, observations, self.hidden)
 
+    def _each_epoch(self, train: Samples) -> Samples | Callable[[], Samples]:
+        """What an epoch trains on, given the training samples: just those, unless an agent makes its own."""
+        return train
+
     def _train(self, train: Samples, held: Samples, progress: bool) -> None:
         self._descend(
             self.risk,
             self.risk,
-            train,
+            self._each_epoch(train),
             held,
             stage="fit",
             decision_cost=self.decision_focused,

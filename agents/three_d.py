@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,33 +71,26 @@ class DiffusionRobust(RobustForecaster, Adversary):
         """Where the cost of the decision is the objective."""
         return self.objective == "decision"
 
-    def _train(self, train: Samples, held: Samples, progress: bool) -> None:
+    def _each_epoch(self, train: Samples) -> Callable[[], Samples]:
         joint = Joint.of(train, self.layout_, self.problem_, self.persistence)
         self._adversary = WorstCase(train, joint, self.layout_, self, self.batch_size, self.seed)
         self.rounds_: list[Round] = []
-        self._descend(
-            self.risk,
-            self.risk,
-            self._worst_case,
-            held,
-            stage="fit",
-            decision_cost=self.decision_focused,
-            epochs=self.epochs,
-            learning_rate=self.learning_rate,
-            progress=progress,
-        )
+        return self._worst_case
+
+    def _train(self, train: Samples, held: Samples, progress: bool) -> None:
+        super()._train(train, held, progress)
         with no_grad():
             self.reference_samples_ = self._adversary.draw(self._adversary.reference)
             self.worst_case_samples_ = self._adversary.draw()
-        self.exhibits_ = self._exhibits(joint)
+        self.exhibits_ = self._exhibits()
 
-    def _exhibits(self, joint: Joint) -> State:
+    def _exhibits(self) -> State:
         """What a picture of the adversary shows: its rounds, and some paths of both models with the same beginning."""
         rounds = dict(zip(Round._fields, np.array(self.rounds_).T, strict=True))
         both = {"reference_paths": self.reference_samples_, "worst_case_paths": self.worst_case_samples_}
         some = np.linspace(0, len(self.reference_samples_) - 1, _SHOWN).astype(int)
-        paths = {name: joint.paths(samples).cpu().numpy()[some] for name, samples in both.items()}
-        return {**rounds, **paths, "budget": np.array(self.budget), "history": np.array(joint.history)}
+        paths = {name: self._adversary.joint.paths(samples).cpu().numpy()[some] for name, samples in both.items()}
+        return {**rounds, **paths, "budget": np.array(self.budget), "history": np.array(self._adversary.joint.history)}
 
     def _worst_case(self) -> Samples:
         """S_theta, for the predictor as it is now."""

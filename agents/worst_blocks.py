@@ -19,8 +19,6 @@ Array = NDArray[np.float64]
 
 #: Of the inner maximisation: looks at the agent are dear, so steps are large; J is checked every few of them.
 _SEARCH: dict[str, Any] = {
-    "denoiser": (128, 128),
-    "variance": 0.1,
     "inner_epochs": 2,
     "adversary_rate": 5e-3,
     "dual_rate": 0.3,

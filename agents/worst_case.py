@@ -18,6 +18,7 @@ from ..solvers.base import check_not_negative
 from .diffusion import Diffusion, clean
 from .joint import Joint, check_persistence
 from .networks import Standardised
+from .predictors import noise
 from .trained import Samples, batches, kept_generator
 
 GRADIENTS = ("ppo", "vanilla")
@@ -222,7 +223,7 @@ class ReverseChain:
     @torch.no_grad()
     def begin(self, model: Diffusion, known: Tensor, width: int, generator: torch.Generator) -> Tensor:
         """States (N, width) that the tuned steps start from: all steps before them, from noise."""
-        state = _noise((len(known), width), known, generator)
+        state = noise((len(known), width), False, known, generator)
         return self._run(model, known, state, range(self.first), generator).rows
 
     @torch.no_grad()
@@ -240,7 +241,7 @@ class ReverseChain:
         context, states, means = model.context(known), [state], []
         for step in steps:
             means.append(self.mean(model, context, state, torch.full((1,), step, device=state.device)))
-            state = means[-1] + self.variance[step].sqrt() * _noise(state.shape, state, generator)
+            state = means[-1] + self.variance[step].sqrt() * noise(state.shape, False, state, generator)
             states.append(state)
         if not means:
             return Trajectories(state[None, :0], state[None, :0], state[None, :0], state)
@@ -265,10 +266,10 @@ class ReverseChain:
         """
         count = len(self.now) - self.first
         step = self.first + torch.randint(count, (_DRAWS, len(rows)), generator=generator).to(rows.device)
-        noise = _noise((_DRAWS, *rows.shape), rows, generator)
+        drawn = noise((_DRAWS, *rows.shape), False, rows, generator)
         signal = self.signal[step][..., None]
-        state = signal.sqrt() * rows + (1 - signal).sqrt() * noise
-        wanted = self.towards(rows, noise, step)
+        state = signal.sqrt() * rows + (1 - signal).sqrt() * drawn
+        wanted = self.towards(rows, drawn, step)
         with torch.no_grad():
             base = ((wanted - self.mean(reference, reference.context(known), state, step)) ** 2).sum(-1)
         error = ((wanted - self.mean(model, model.context(known), state, step)) ** 2).sum(-1)
@@ -375,8 +376,3 @@ class WorstCase:
             return log_ratio * advantage
         ratio, clip = log_ratio.clamp(-_CERTAIN, _CERTAIN).exp(), self.settings.clip
         return torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
-
-
-def _noise(shape: tuple[int, ...] | torch.Size, like: Tensor, generator: torch.Generator) -> Tensor:
-    """Standard normal noise, drawn where the generator lives, so that a seed gives the same numbers everywhere."""
-    return torch.randn(shape, generator=generator, dtype=like.dtype).to(like.device)
