@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import time
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -53,6 +54,7 @@ class Samples:
 
 
 Objective = Callable[[Samples], Tensor]
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -140,37 +142,25 @@ class Trained(Agent):
     ) -> None:
         """Minimise ``objective`` over batches of ``train``; keep the weights that ``judge`` likes best on ``held``.
 
-        Where ``train`` is a function, it is asked for the samples of each epoch. Without held-out data the last weights
-        are kept.
-
-        Those of the beginning are among them where ``best`` says how good they were. With ``averaged`` the learning
-        rate falls to nothing along a cosine, and what is judged and kept is the running average of the weights with
-        that decay. What the judge says of every epoch, lower is better, goes into ``history_`` under the name of the
-        stage; ``decision_cost`` says whether that is the cost of decisions.
+        Without held-out data the last weights are kept. Those of the beginning are among them where ``best`` says how
+        good they were. What is judged and kept is what :func:`descend` yields. What the judge says of every epoch,
+        lower is better, goes into ``history_`` under the name of the stage; ``decision_cost`` says whether that is the
+        cost of decisions.
         """
 
         def note(epoch: int, loss: float) -> None:
             self.history_.append(Epoch(stage, epoch, time.perf_counter() - self._began, loss, decision_cost))
 
-        optimiser = torch.optim.Adam(self.network_.parameters(), lr=learning_rate)
-        average = AveragedModel(self.network_, multi_avg_fn=get_ema_multi_avg_fn(averaged)) if averaged else None  # type: ignore[no-untyped-call]
         order = torch.Generator().manual_seed(self.seed)
-        device = held.observations.device
         kept, least = None, np.inf
         if best is not None:
             note(0, best)
             kept, least = self._weights(), best
-        for epoch in track(range(epochs), description=f"fit {self.name}", disable=not progress):
-            samples = train() if callable(train) else train
-            for batch in batches(len(samples), self.batch_size, order, device):
-                optimiser.zero_grad()
-                objective(samples.pick(batch)).backward()  # type: ignore[no-untyped-call]
-                optimiser.step()
-                if average is not None:
-                    average.update_parameters(self.network_)
-            if average is not None:
-                optimiser.param_groups[0]["lr"] = learning_rate * (1 + math.cos(math.pi * (epoch + 1) / epochs)) / 2
-            trained, self.network_ = self.network_, self.network_ if average is None else average.module
+        trained = self.network_
+        passes = descend(trained, objective, train, self.batch_size, epochs, learning_rate, averaged, order)
+        steps = track(passes, total=epochs, description=f"fit {self.name}", disable=not progress)
+        for epoch, result in enumerate(steps):
+            self.network_ = result
             if len(held):
                 with torch.no_grad():
                     loss = float(judge(held))
@@ -199,6 +189,37 @@ class Trained(Agent):
         weights = {key.removeprefix("network."): torch.as_tensor(value) for key, value in state.items() if "." in key}
         self.network_.load_state_dict(weights)
         self.level_, self.scale_ = torch.as_tensor(state["level"]), torch.as_tensor(state["scale"])
+
+
+def descend(
+    network: Network,
+    objective: Objective,
+    train: Samples | Callable[[], Samples],
+    batch_size: int,
+    epochs: int,
+    learning_rate: float,
+    averaged: float,
+    order: torch.Generator,
+) -> Iterator[Network]:
+    """Minimise ``objective`` by Adam over batches of ``train`` in random ``order``; yield the result of every epoch.
+
+    Where ``train`` is a function, it is asked for the samples of each epoch. With ``averaged`` the learning rate falls
+    to nothing along a cosine, and the result is the running average of the weights with that decay; without, the
+    network.
+    """
+    optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate)
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(averaged)) if averaged else None  # type: ignore[no-untyped-call]
+    for epoch in range(epochs):
+        samples = train() if callable(train) else train
+        for batch in batches(len(samples), batch_size, order, samples.observations.device):
+            optimiser.zero_grad()
+            objective(samples.pick(batch)).backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            if average is not None:
+                average.update_parameters(network)
+        if average is not None:
+            optimiser.param_groups[0]["lr"] = learning_rate * (1 + math.cos(math.pi * (epoch + 1) / epochs)) / 2
+        yield network if average is None else cast(Network, average.module)
 
 
 def batches(

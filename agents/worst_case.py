@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..data.errors import ShiftgymError, UnknownNameError
 from ..envs.task import Layout, check_count
@@ -19,7 +17,7 @@ from .diffusion import Diffusion, clean
 from .joint import Joint, check_persistence
 from .networks import Standardised
 from .predictors import noise
-from .trained import Samples, batches, kept_generator
+from .trained import Samples, batches, descend, kept_generator
 
 GRADIENTS = ("ppo", "vanilla")
 #: Log ratios beyond this are as good as certain, and their exponential must stay finite.
@@ -139,17 +137,13 @@ class Adversary:
     def fit_reference(self, rows: Tensor, known: Tensor, batch_size: int, generator: torch.Generator) -> Diffusion:
         """The model theta_0, trained on rows (B, width) and what is known (B, k) of each."""
         model = self._model(rows, known).to(rows.device)
-        optimiser = torch.optim.Adam(model.parameters(), lr=self.reference_rate)
-        average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.995))  # type: ignore[no-untyped-call]
-        for epoch in range(self.reference_epochs):
-            rate = self.reference_rate * (1 + math.cos(math.pi * epoch / self.reference_epochs)) / 2
-            optimiser.param_groups[0]["lr"] = rate
-            for batch in batches(len(rows), batch_size, generator, rows.device):
-                optimiser.zero_grad()
-                model.fit_loss(known[batch], rows[batch], generator).backward()  # type: ignore[no-untyped-call]
-                optimiser.step()
-                average.update_parameters(model)
-        return cast(Diffusion, average.module.eval())
+
+        def loss(samples: Samples) -> Tensor:
+            return model.fit_loss(samples.observations, samples.outcomes, generator)
+
+        data, epochs, rate = Samples(known, rows, None), self.reference_epochs, self.reference_rate
+        *_, fitted = descend(model, loss, data, batch_size, epochs, rate, 0.995, generator)
+        return fitted.eval()
 
 
 def known_of(samples: Samples, layout: Layout) -> Tensor:
