@@ -31,11 +31,6 @@ class Augmented(RobustForecaster):
         super().__post_init__()
         parse_shift(self.shift)
 
-    @property
-    def decision_focused(self) -> bool:
-        """Where the cost of the decision is the objective."""
-        return self.objective == "decision"
-
     def _training(self, task: Task, samples: Samples) -> Samples:
         corrupted = Samples.of(task.under(self.shift, self.seed), samples.observations.device)
         return samples + corrupted.pick(slice(len(samples)))

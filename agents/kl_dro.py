@@ -32,6 +32,7 @@ class KullbackLeiblerRobust(RobustForecaster):
         eps, in nats. Among B samples no more than log B can be spent: beyond it, the largest loss alone counts.
     """
 
+    decision_focused = False  # its risk is a worst case, no mean
     budget: float = 2.0
 
     def __post_init__(self) -> None:

@@ -143,6 +143,11 @@ class RobustForecaster(PointForecaster):
         if self.objective not in OBJECTIVES:
             raise UnknownNameError("objective", self.objective, OBJECTIVES)
 
+    @property
+    def decision_focused(self) -> bool:
+        """Where the cost of the decision is the objective."""
+        return self.objective == "decision"
+
     def losses(self, output: Tensor, outcomes: Tensor, state: Tensor | None) -> Tensor:
         """Cost or regret of the decision, or squared error."""
         if self.objective == "mse":

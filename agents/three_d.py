@@ -66,11 +66,6 @@ class DiffusionRobust(RobustForecaster, Adversary):
         self.check_adversary()
         check_count("passes", self.passes)
 
-    @property
-    def decision_focused(self) -> bool:
-        """Where the cost of the decision is the objective."""
-        return self.objective == "decision"
-
     def _each_epoch(self, train: Samples) -> Callable[[], Samples]:
         joint = Joint.of(train, self.layout_, self.problem_, self.persistence)
         self._adversary = WorstCase(train, joint, self.layout_, self, self.batch_size, self.seed)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..data.errors import ShiftgymError, UnknownNameError
-from ..envs.task import Task
+from ..data.errors import UnknownNameError
+from ..envs.task import Task, check_count
 from ..solvers.base import check_not_negative
 from .joint import Joint, check_persistence
 from .learner import RobustForecaster
@@ -41,6 +41,7 @@ class WassersteinRobust(RobustForecaster):
         Frank-Wolfe steps toward the worst perturbation of a batch.
     """
 
+    decision_focused = False  # its risk is a worst case, no mean
     budget: float = 0.5
     moved: str = "history"
     persistence: float = 0.0
@@ -52,8 +53,7 @@ class WassersteinRobust(RobustForecaster):
         if self.moved not in ("history", "both"):
             raise UnknownNameError("moved", self.moved, ("history", "both"))
         check_persistence(self.persistence)
-        if self.steps < 1:
-            raise ShiftgymError(f"steps is {self.steps}: give a whole number of at least 1")
+        check_count("steps", self.steps)
 
     def _training(self, task: Task, samples: Samples) -> Samples:
         self._joint = Joint.of(samples, self.layout_, self.problem_, self.persistence)

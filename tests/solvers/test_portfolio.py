@@ -16,15 +16,6 @@ from hypothesis.extra import numpy as hnp
 from shiftgym.solvers import Portfolio
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    """Small batched factorisations are several times slower when threads wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def draw(kind: str, shape: tuple[int, ...], seed: int = 0) -> Any:
     rng = np.random.default_rng(seed)
     y = 0.1 + rng.standard_normal(shape)
