@@ -183,7 +183,9 @@ def load_agent(folder: str | Path, **parameters: Any) -> Agent:
     agent = make_agent(saved["agent"], **{**saved["parameters"], **parameters})
     name, constants = saved["problem"]
     agent.problem_ = make_problem(name, **constants)
-    agent.layout_ = Layout(**{**saved["layout"], "naive": tuple(saved["layout"]["naive"])})
+    layout = saved["layout"]
+    places = {name: tuple(layout.get(name, ())) for name in ("naive", "known")}
+    agent.layout_ = Layout(**{**layout, **places})
     agent.load_state(state)
     return agent
 
@@ -204,14 +206,18 @@ def some_of(rows: Floats, samples: int | None, seed: int) -> Floats:
 
 @dataclass(kw_only=True, eq=False)
 class ScenarioAgent(Agent):
-    """Decides by solving the problem for scenarios of the outcome; a point forecast is a single scenario."""
+    """Decides by solving the problem for scenarios of the outcome; a point forecast is a single scenario.
+
+    Outcomes that the observation tells beforehand (``Layout.known``) take the place of what a scenario says of them.
+    """
 
     @abstractmethod
     def scenarios(self, observations: Observations) -> Floats:
         """Scenarios (B, M, D) of the outcomes after the observations (B, size)."""
 
     def _act(self, observations: Observations) -> Floats:
-        scenarios, state = self.scenarios(observations), self.layout_.state(observations)
+        scenarios = self.layout_.told(observations, self.scenarios(observations))
+        state = self.layout_.state(observations)
         given = self.problem_.given(scenarios, None if state is None else state.astype(np.float64))
         decisions: Floats = self.problem_.solve(given)
         return decisions

@@ -110,7 +110,7 @@ class SampleAverage(ScenarioAgent):
         return np.broadcast_to(self._chosen, (len(observations), *self._chosen.shape))
 
     def _act(self, observations: Observations) -> Floats:
-        if self.layout_.previous:  # the best decision depends on the state
+        if self.layout_.previous or self.layout_.known:  # the best decision depends on what is observed
             return super()._act(observations)
         return np.repeat(self.decision_[None], len(observations), axis=0)
 

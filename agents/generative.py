@@ -177,7 +177,8 @@ class Generative(Trained, ScenarioAgent):
         contexts = self._contexts(samples.observations)
         with torch.no_grad(), kept_generator(contexts):  # so that dropout takes the same units once more below
             standard = self.predictor.sample(contexts, self.train_samples, self._generator)
-        weights = score_weights(self.problem_, self._in_units(standard), samples.outcomes, samples.state)
+        scenarios = self.layout_.told(samples.observations, self._in_units(standard))
+        weights = score_weights(self.problem_, scenarios, samples.outcomes, samples.state)
         # of the samples as they were drawn: the limits of the outcome are part of the decision, not of the law
         weights = weights.to(standard) / (len(samples) * self.train_samples)
         return self.predictor.weighted_likelihood(contexts, standard, weights, self._generator)
@@ -194,7 +195,9 @@ class Generative(Trained, ScenarioAgent):
 
     def _draw(self, observations: Tensor, count: int, generator: torch.Generator, common: bool = False) -> Tensor:
         """Scenarios (B or 1, count, D) from the predicted distribution, in the outcome's units."""
-        return self._in_units(self.predictor.sample(self._contexts(observations), count, generator, common))
+        drawn = self._in_units(self.predictor.sample(self._contexts(observations), count, generator, common))
+        told: Tensor = self.layout_.told(observations, drawn)
+        return told
 
     def _in_units(self, standard: Tensor) -> Tensor:
         """Standardised outcomes in the outcome's units, not below the smallest outcome that makes sense."""
@@ -215,7 +218,7 @@ class Generative(Trained, ScenarioAgent):
         return drawn.expand(len(observations), *drawn.shape[1:]).numpy()
 
     def _act(self, observations: Observations) -> Floats:
-        if self.conditional or self.problem_.stateful:
+        if self.conditional or self.problem_.stateful or self.layout_.known:
             return super()._act(observations)
         return super()._act(observations[:1]).repeat(len(observations), axis=0)
 

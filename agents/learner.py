@@ -96,6 +96,11 @@ class PointForecaster(Learner, ScenarioAgent):
         """One forecast per outcome."""
         return self.problem_.outcome_dim
 
+    def output(self, observations: Tensor) -> Tensor:
+        """The forecasts (B, D), those of known outcomes as they are told."""
+        told: Tensor = self.layout_.told(observations, super().output(observations))
+        return told
+
     def start(self, outcomes: Floats) -> tuple[Floats, Floats]:
         """Start at the mean outcome, with the spread of the outcomes."""
         return level_and_spread(outcomes)

@@ -142,14 +142,14 @@ class ReplayEnv(gymnasium.Env[Observations, Any]):
         cost = float(price)
         if problem.stateful:
             oracle = problem.perfect(outcome, previous)
-            oracle_cost = float(problem.cost(outcome, oracle, previous))
+            oracle_cost = float(problem.least_cost(outcome, oracle, previous))
         else:
             oracle, oracle_cost = task.oracle_decisions[point], task.oracle_costs.item(point)
         info = {"cost": cost, "oracle_cost": oracle_cost, "regret": cost - oracle_cost, "violation": 0.0}
         if decision is requested and not problem.soft_families:
             info.update(self._kept)
         else:
-            magnitudes = problem.excess(requested, decision) | problem.shortfall(outcome, decision)
+            magnitudes = problem.excess(requested, decision) | problem.shortfall(outcome, decision, previous)
             for key, family in self._families:
                 info[key] = magnitude = float(magnitudes[family])
                 if magnitude > 0.0:

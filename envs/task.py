@@ -87,6 +87,9 @@ class Layout:
         Width of the state that the step before handed on; 0 unless the problem is stateful.
     naive : tuple of int
         Places in an observation whose values are the persistence forecast of the D outcomes.
+    known : tuple of int
+        Outcome columns that are no secret, such as prices fixed the day before: the observation tells them, at their
+        places in ``naive``.
     """
 
     lookback: int
@@ -94,6 +97,7 @@ class Layout:
     context: int
     previous: int
     naive: tuple[int, ...]
+    known: tuple[int, ...] = ()
 
     @property
     def size(self) -> int:
@@ -108,6 +112,19 @@ class Layout:
     def persistence(self, observations: Any) -> Any:
         """The forecast (..., D) that repeats what was seen last, in the problem's units."""
         return observations[..., list(self.naive)]
+
+    def told(self, observations: Any, scenarios: Any) -> Any:
+        """Scenarios (B, ..., D) with the known columns as the observations (B, size) tell them; NumPy or torch.
+
+        Scenarios (1, ..., D) that serve all observations become B.
+        """
+        if not self.known:
+            return scenarios
+        places = [self.naive[column] for column in self.known]
+        facts = observations[:, places].reshape(len(observations), *[1] * (scenarios.ndim - 2), len(places))
+        told = scenarios + 0 * facts[..., :1]  # a copy, of an array or of a tensor that is differentiated
+        told[..., list(self.known)] = facts
+        return told
 
     def state(self, observations: Any) -> Any:
         """The state (..., previous) that the step before handed on; None where the problem has none."""
@@ -254,7 +271,7 @@ class Task(ABC):
         """Perfect-information decisions and costs; those of a stateful problem depend on the path."""
         if not self.problem.stateful:
             self.oracle_decisions = self.problem.perfect(self.points.outcomes)
-            self.oracle_costs = self.problem.cost(self.points.outcomes, self.oracle_decisions)
+            self.oracle_costs = self.problem.least_cost(self.points.outcomes, self.oracle_decisions)
             self.oracle_decisions.setflags(write=False)  # the single environment hands out rows of it
 
     @cached_property

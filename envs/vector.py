@@ -220,7 +220,7 @@ class ReplayVectorEnv(VectorEnv[Observations, Any, Any]):
         cost, measures = problem.judge(outcome, decision, self._previous)
         if problem.stateful:
             oracle = problem.perfect(outcome, self._previous)
-            oracle_cost = problem.cost(outcome, oracle, self._previous)
+            oracle_cost = problem.least_cost(outcome, oracle, self._previous)
         else:
             oracle, oracle_cost = None, task.oracle_costs.take(point)  # decisions are looked up when asked for
         info: dict[str, Any] = {"cost": cost, "oracle_cost": oracle_cost, "regret": cost - oracle_cost}
@@ -228,7 +228,7 @@ class ReplayVectorEnv(VectorEnv[Observations, Any, Any]):
             info["violation"] = np.zeros(self.num_envs)
             magnitudes = {family: np.zeros(self.num_envs) for family in problem.families}
         else:
-            magnitudes = problem.excess(requested, decision) | problem.shortfall(outcome, decision)
+            magnitudes = problem.excess(requested, decision) | problem.shortfall(outcome, decision, self._previous)
             broken, *others = magnitudes.values()
             for magnitude in others:
                 broken = broken + magnitude

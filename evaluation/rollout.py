@@ -28,6 +28,8 @@ Array = NDArray[np.float64]
 
 #: Columns of the steps that a picture of the replay shows, each with the number of the slot appended.
 SHOWN = ("shown_outcome", "shown_decision", "shown_oracle")
+#: Numbers of a decision or an outcome that are kept with the steps; wider ones are left out.
+_WIDEST = 512
 #: How many single decisions are timed, and for how long at most.
 _LATENCY_CALLS, _LATENCY_SECONDS = 50, 0.2
 #: Forecast numbers (steps x scenarios x columns) that are scored at most, for the sake of memory and time.
@@ -81,7 +83,11 @@ class Rollout:
     forecast: ForecastScores | None
 
     def columns(self) -> dict[str, NDArray[Any]]:
-        """Flat columns of length T, as they are stored."""
+        """Flat columns of length T, as they are stored.
+
+        Decisions and outcomes of more than 512 numbers (whole schedules) are left out: a replay can be repeated, and
+        its table stays small.
+        """
         columns: dict[str, NDArray[Any]] = {
             "episode": np.repeat(np.arange(self.episodes), len(self.cost) // self.episodes),
             "step_time": self.time,
@@ -97,6 +103,8 @@ class Rollout:
             columns |= {f"{name}_{i}": values[:, i] for i in range(values.shape[1])}
         for name in ("decision", "oracle_decision", "outcome"):
             table = getattr(self, f"{name}s")
+            if table.shape[1] > _WIDEST:
+                continue
             columns |= {f"{name}_{i}": table[:, i] for i in range(table.shape[1])}
         return columns
 
@@ -280,4 +288,4 @@ def _forecast(agent: Agent, seen: NDArray[Any], outcomes: Array) -> ForecastScor
     per_step = agent.scenarios(seen[:1]).size
     count = min(len(seen), max(50, _FORECAST_NUMBERS // per_step))
     rows = np.linspace(0, len(seen) - 1, count).astype(int)
-    return forecast_scores(agent.scenarios(seen[rows]), outcomes[rows])
+    return forecast_scores(agent.layout_.told(seen[rows], agent.scenarios(seen[rows])), outcomes[rows])

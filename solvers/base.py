@@ -79,6 +79,8 @@ class DecisionProblem(ABC):
     decision_dim: int
     #: Smallest outcome that makes sense; scenarios below it are an error.
     outcome_low: float = -np.inf
+    #: How many outcomes, the last ones, are known before the decision (prices, say): ``outcome_low`` is not for them.
+    known_dim: int = 0
     low: NDArray[np.float64]
     high: NDArray[np.float64]
     hard_families: tuple[str, ...] = ()
@@ -130,6 +132,13 @@ class DecisionProblem(ABC):
     def perfect(self, outcomes: Array, previous: Array | None = None) -> Array:
         """Perfect-information decisions (..., d) for known outcomes (..., D)."""
 
+    def least_cost(self, outcomes: Array, perfect: Array, previous: Array | None = None) -> Array:
+        """What the decision of perfect information costs, shape (...), which regret is measured from.
+
+        A problem whose :meth:`perfect` decision is only nearly the best one may give a lower bound instead.
+        """
+        return self.cost(outcomes, perfect, previous)
+
     @abstractmethod
     def solve(self, scenarios: Array, weights: Array | None = None) -> Array:
         """Exact minimisers (B, d) of the weighted scenario average, for scenarios (B, M, D).
@@ -159,8 +168,11 @@ class DecisionProblem(ABC):
         ``feasible`` is its projection, which the caller has at hand; where that is the same object, nothing is broken.
         """
 
-    def shortfall(self, outcomes: Array, decisions: Array) -> dict[str, Array]:
-        """Magnitude (...) by which an executed decision breaks each soft family under the outcome."""
+    def shortfall(self, outcomes: Array, decisions: Array, previous: Array | None = None) -> dict[str, Array]:
+        """Magnitude (...) by which an executed decision breaks each soft family under the outcome.
+
+        ``previous`` is the state that the decision starts from, as for :meth:`cost`.
+        """
         if self.soft_families:
             raise NotImplementedError(f"{type(self).__name__} has soft families {self.soft_families} but no shortfall")
         return {}
@@ -169,10 +181,10 @@ class DecisionProblem(ABC):
     def parameters(self) -> dict[str, Any]:
         """The constructor's keywords (JSON-able), from which :func:`make_problem` builds an equal problem."""
 
-    def violations(self, outcomes: Array, decisions: Array) -> dict[str, Array]:
+    def violations(self, outcomes: Array, decisions: Array, previous: Array | None = None) -> dict[str, Array]:
         """Every family's magnitude (...): hard ones of the request, soft ones of its projection."""
         feasible = self.project(decisions)
-        return {**self.excess(decisions, feasible), **self.shortfall(outcomes, feasible)}
+        return {**self.excess(decisions, feasible), **self.shortfall(outcomes, feasible, previous)}
 
     def check_scenarios(self, scenarios: Array, weights: Array | None) -> None:
         """Raise :class:`ProblemError` unless scenarios are (B, M, D), finite, and weights (B, M), not negative."""
@@ -190,9 +202,10 @@ class DecisionProblem(ABC):
                 f"scenarios of {name} are {float(scenarios[tuple(place)])} at [context, scenario, column] = {place}: "
                 "remove or repair them before solving"
             )
-        if self.outcome_low > -np.inf and bool(xp.any(scenarios < self.outcome_low)):
+        uncertain = scenarios[..., : shape[2] - self.known_dim]
+        if self.outcome_low > -np.inf and bool(xp.any(uncertain < self.outcome_low)):
             raise ProblemError(
-                f"scenarios of {name} reach {float(xp.min(scenarios))}, below the smallest sensible outcome "
+                f"scenarios of {name} reach {float(xp.min(uncertain))}, below the smallest sensible outcome "
                 f"{self.outcome_low}: clip them"
             )
         if weights is not None:

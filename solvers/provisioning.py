@@ -203,7 +203,7 @@ class Provisioning(BoxProblem):
         low, high = self.box(decisions)
         return xp.minimum(xp.maximum(decisions, low), high)
 
-    def shortfall(self, outcomes: Array, decisions: Array) -> dict[str, Array]:
+    def shortfall(self, outcomes: Array, decisions: Array, previous: Array | None = None) -> dict[str, Array]:
         """``service``: the largest r_min c - a over the slots, where positive."""
         return {"service": largest(beyond(self.service_ratio * outcomes - decisions, self.tolerance))}
 

@@ -108,3 +108,12 @@ def test_environments_and_keywords_that_do_not_fit_are_refused(scenario, env, ke
         TestBench.make(wrong, seed=0)
     with pytest.raises(ShiftgymError, match=message):
         make_training_env(env, wrong.train, keyword)
+
+
+def test_wide_decisions_are_not_written_with_the_steps(scenario, monkeypatch):
+    replay = rollout(fitted("saa", scenario), TestBench.make(scenario, seed=0))
+    assert "decision_0" in replay.columns()
+    monkeypatch.setattr(module, "_WIDEST", 0)
+    columns = replay.columns()
+    assert not [name for name in columns if name.startswith(("decision_", "oracle_decision_", "outcome_"))]
+    assert "shown_decision_0" in columns
