@@ -66,9 +66,9 @@ class TraceInfo:
     ----------
     name, title : str
         The name to load it by, and what it is.
-    kind : {"requests", "series", "grid", "prices", "generated"}
-        Whether the source has one row per request, per slot, per hour of a local clock or per exchange session, or is
-        a law to draw from.
+    kind : {"requests", "series", "grid", "prices", "datacenter", "generated"}
+        Whether the source has one row per request, per slot, per hour of a local clock or per exchange session, is
+        put together for data centers, or is a law to draw from.
     slot : float
         Length of a slot in seconds: the native one of a series, the default one of requests.
     quantity : str
@@ -90,7 +90,7 @@ class TraceInfo:
 
     name: str
     title: str
-    kind: Literal["requests", "series", "grid", "prices", "generated"]
+    kind: Literal["requests", "series", "grid", "prices", "datacenter", "generated"]
     slot: float = 2.0
     quantity: str = "tokens"
     files: tuple[PublicFile, ...] = ()
@@ -180,3 +180,18 @@ def stand_in(info: TraceInfo) -> TraceInfo:
         notes=f"Generated with parameters that were fitted to {info.name}; no measured value is in it.",
         synthetic=True,
     )
+
+
+@functools.cache
+def long_stand_ins() -> dict[str, TraceInfo]:
+    """Return the entries, by name, of stand-ins that are longer than any real trace."""
+    info = TraceInfo(
+        name="synthetic-datacenter",
+        title="Data centers in California, the Netherlands and Germany, three synthetic years",
+        kind="datacenter",
+        slot=3600.0,
+        quantity="power, requests, GPU work",
+        licence="Apache-2.0",
+        synthetic=True,
+    )
+    return {info.name: info}

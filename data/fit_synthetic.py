@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -159,14 +160,23 @@ def to_toml(parameters: Table) -> str:
             return str(item).lower()
         return f'"{item}"' if isinstance(item, str) else repr(item)
 
+    def section(heading: str, table: Table) -> list[str]:
+        inner = {key: item for key, item in table.items() if key == "columns"}  # one line each: there are many
+        rows = (f"{_quoted(key)} = {value(item)}" for key, item in table.items() if key not in inner)
+        return ["", f"[{heading}]", *rows, *(line for key in inner for line in section(f"{heading}.{key}", inner[key]))]
+
     lines = [
         "# Parameters of the synthetic stand-ins; synthetic.py documents each field. Times in seconds unless it says",
         "# slots, lengths in tokens. Fitted to the real traces by `python -m shiftgym.data.fit_synthetic`.",
     ]
-    for group in ("requests", "series", "grid", "market"):
+    for group in ("requests", "series", "grid", "market", "datacenter"):
         for name, table in parameters[group].items():
-            lines += ["", f"[{group}.{name}]", *(f"{key} = {value(item)}" for key, item in table.items())]
+            lines += section(f"{group}.{name}", table)
     return "\n".join(lines) + "\n"
+
+
+def _quoted(key: str) -> str:
+    return key if re.fullmatch(r"[\w-]+", key) else f'"{key}"'
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

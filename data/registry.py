@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .calendar import with_calendar
-from .catalogue import SYNTHETIC, TraceInfo, catalogue, entry, stand_in
+from .catalogue import SYNTHETIC, TraceInfo, catalogue, entry, long_stand_ins, stand_in
 from .errors import TraceError, UnknownNameError
 from .mixtures import draw_trace, generated
 from .requests import RequestLog
@@ -27,7 +27,7 @@ _own: dict[str, Loader] = {}
 
 def list_traces() -> list[str]:
     """Return the names that :func:`load_trace` knows: real traces, their stand-ins, generated and registered ones."""
-    return [*catalogue(), *(SYNTHETIC + name for name in catalogue()), *generated(), *_own]
+    return [*catalogue(), *(SYNTHETIC + name for name in catalogue()), *long_stand_ins(), *generated(), *_own]
 
 
 def trace_info(name: str) -> TraceInfo:
@@ -40,8 +40,8 @@ def trace_info(name: str) -> TraceInfo:
     """
     if name in _own:
         return TraceInfo(name, title="Registered by the user", kind="series")
-    if name in generated():
-        return generated()[name]
+    if name in (made := {**long_stand_ins(), **generated()}):
+        return made[name]
     real = name.removeprefix(SYNTHETIC)
     if real not in catalogue():
         raise UnknownNameError("trace", name, list_traces())
@@ -73,7 +73,7 @@ def register_trace(name: str, loader: Loader) -> None:
     """
     if not re.fullmatch(r"[\w.+-]+", name):
         raise TraceError(f"trace name {name!r}: use letters, digits, '-', '_', '.' and '+' only")
-    if name.removeprefix(SYNTHETIC) in {**catalogue(), **generated()}:
+    if name.removeprefix(SYNTHETIC) in {**catalogue(), **generated()} or name in long_stand_ins():
         raise TraceError(f"trace name {name!r} is taken by the catalogue: choose another")
     _own[name] = functools.cache(loader)
 
@@ -252,7 +252,8 @@ def _drawn(name: str) -> Trace:
 def _generated(real: str) -> Trace | RequestLog:
     from . import synthetic
 
-    return synthetic.synthetic_requests(real) if entry(real).kind == "requests" else synthetic.synthetic_trace(real)
+    kind = trace_info(SYNTHETIC + real).kind
+    return synthetic.synthetic_requests(real) if kind == "requests" else synthetic.synthetic_trace(real)
 
 
 @functools.lru_cache(maxsize=8)

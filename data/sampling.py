@@ -12,16 +12,25 @@ HOUR, DAY = 3600 * 10**9, 86400 * 10**9  # nanoseconds
 
 
 def drift(count: int, memory: float, rng: np.random.Generator) -> Floats:
-    """Ornstein-Uhlenbeck path of ``count`` steps with correlation time ``memory`` steps, shape (count,).
+    """Ornstein-Uhlenbeck path of ``count`` steps with correlation time ``memory`` steps, shape (count,)."""
+    return coloured(rng.standard_normal(noise_length(count)), count, memory)
+
+
+def noise_length(count: int) -> int:
+    """How much white noise :func:`coloured` wants: a power of two, as prime lengths make it ten times slower."""
+    return 2 << max(count - 1, 1).bit_length()
+
+
+def coloured(white: Floats, count: int, memory: float) -> Floats:
+    """Ornstein-Uhlenbeck path of ``count`` steps from white noise of ``noise_length(count)``, shape (count,).
 
     Exact by circulant embedding (Davies and Harte, Biometrika 74(1), 1987), then brought to mean 0 and
     standard deviation 1, so that every seed has the fitted variance even when the path is short.
     """
-    half = 1 << max(count - 1, 1).bit_length()  # a power of two: prime lengths make the transform ten times slower
+    half = len(white) // 2
     covariance = np.exp(-np.arange(half + 1) / memory)
     spectrum = np.fft.rfft(np.append(covariance, covariance[-2:0:-1])).real.clip(0)
-    noise = np.fft.rfft(rng.standard_normal(2 * half))
-    path = np.fft.irfft(noise * np.sqrt(spectrum), 2 * half)[:count]
+    path = np.fft.irfft(np.fft.rfft(white) * np.sqrt(spectrum), len(white))[:count]
     centred: Floats = path - path.mean()
     return centred / max(float(centred.std()), 1e-12)
 

@@ -15,7 +15,8 @@ Request logs (:func:`synthetic_requests`) are Cox processes:
 Series (:func:`synthetic_trace`) have a log level with daily harmonics, a weekend level and two
 autoregressive terms, multiplied in episodes (bursts, outages) and brought to the fitted mean. The release
 files, a week of requests, are such a series at ten minutes, refined to any shorter slot as a compound
-Poisson process, again with an Ornstein-Uhlenbeck log rate. Grid loads and markets have modules of their own.
+Poisson process, again with an Ornstein-Uhlenbeck log rate. Grid loads, markets and data centers have modules of
+their own.
 
 References
 ----------
@@ -42,7 +43,8 @@ from numpy.typing import NDArray
 from .errors import UnknownNameError
 from .requests import RequestLog
 from .sampling import Floats, day_and_weekend, drift, orthogonal, reorder, stamp, stratified_lognormal
-from .synthetic_grid import grid_model
+from .synthetic_datacenter import datacenter_trace
+from .synthetic_grid import grid_trace
 from .synthetic_market import market_trace
 from .trace import Provenance, Trace, format_duration, parse_duration
 
@@ -70,6 +72,7 @@ SYNTHETIC_NAMES = (
     "sp500",
     "sp500-20",
 )
+LONG = ("datacenter",)  # stand-ins that are longer than any real trace
 DEFAULT_SLOT = 2.0
 
 GRID = 0.1  # seconds: the rate of a request log is constant within a cell, far below the shortest slot
@@ -363,6 +366,12 @@ def _parameters() -> dict[str, Any]:
     return tomllib.loads(Path(__file__).with_name("synthetic.toml").read_text(encoding="utf-8"))
 
 
+def _table(group: str, name: str) -> dict[str, Any]:
+    """Parameters of a model; ``like`` names the one that it shares all else with."""
+    table = dict(_parameters()[group][name])
+    return table if "like" not in table else _parameters()[group][table.pop("like")] | table
+
+
 def request_model(table: dict[str, Any]) -> RequestModel:
     """Parameters of a request log from its TOML table."""
     rest = dict(table)
@@ -377,10 +386,8 @@ def request_model(table: dict[str, Any]) -> RequestModel:
 
 
 def series_model(table: dict[str, Any]) -> SeriesModel:
-    """Parameters of a series from its TOML table; ``like`` names the series it shares all else with."""
+    """Parameters of a series from its TOML table."""
     rest = dict(table)
-    if "like" in rest:
-        rest = _parameters()["series"][rest.pop("like")] | rest
     requests = rest.pop("requests", None)
     episodes = [Episodes(**episode) for episode in rest.pop("episodes", [])]
     return SeriesModel(episodes=episodes, requests=None if requests is None else Requests(**requests), **rest)
@@ -421,7 +428,7 @@ def synthetic_trace(name: str, seed: int = 0, slot: str | float | None = None) -
     Parameters
     ----------
     name : str
-        Name of the real trace, one of :data:`SYNTHETIC_NAMES`.
+        Name of the real trace, one of :data:`SYNTHETIC_NAMES`, or of :data:`LONG`.
     seed : int
         Same seed, same trace.
     slot : str or float, optional
@@ -440,16 +447,16 @@ def synthetic_trace(name: str, seed: int = 0, slot: str | float | None = None) -
     TraceError
         If the slot does not fit.
     """
-    if name not in SYNTHETIC_NAMES:
-        raise UnknownNameError("synthetic trace", name, SYNTHETIC_NAMES)
+    if name not in (names := (*SYNTHETIC_NAMES, *LONG)):
+        raise UnknownNameError("synthetic trace", name, names)
     if name in _parameters()["requests"]:
         return synthetic_requests(name, seed).slots(DEFAULT_SLOT if slot is None else slot)
     rng = np.random.Generator(np.random.PCG64(seed))
-    if name in _parameters()["grid"] | _parameters()["market"]:
-        market = _parameters()["market"].get(name)
-        trace = market_trace(name, market, rng, _provenance(name)) if market else _grid_trace(name, rng)
-        return trace if slot is None else trace.coarsen(slot)
-    model = series_model(_parameters()["series"][name])
+    for group, make in (("grid", grid_trace), ("market", market_trace), ("datacenter", datacenter_trace)):
+        if name in _parameters()[group]:
+            trace = make(name, _table(group, name), rng, _provenance(name))
+            return trace if slot is None else trace.coarsen(slot)
+    model = series_model(_table("series", name))
     trace = _trace(name, model, model.draw(rng), model.slot)
     seconds = DEFAULT_SLOT if slot is None else parse_duration(slot)
     if model.requests is not None and seconds < model.slot:
@@ -467,24 +474,6 @@ def _trace(name: str, model: SeriesModel, outcome: Floats, slot: float) -> Trace
         outcome_names=(model.outcome,),
         outcome_units=(f"{model.unit}/{format_duration(slot)}",),
         outcome_low=0.0,
-        provenance=_provenance(name),
-    )
-
-
-def _grid_trace(name: str, rng: np.random.Generator) -> Trace:
-    model = grid_model(_parameters()["grid"][name])
-    load, context = model.draw(rng)
-    return Trace(
-        name=f"synthetic-{name}",
-        time=model.time,
-        outcome=load,
-        slot=3600.0,
-        outcome_names=("load",),
-        outcome_units=("GW",),
-        outcome_low=0.0,
-        context=np.stack([column for column, _ in context.values()], axis=1) if context else np.empty((len(load), 0)),
-        context_names=tuple(context),
-        context_units=tuple(unit for _, unit in context.values()),
         provenance=_provenance(name),
     )
 

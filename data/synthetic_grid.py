@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .sampling import Floats, day_and_weekend, drift, share_of_weekdays
+from .trace import Provenance, Trace
 
 HOUR = 3600.0
 YEAR = 365.2425  # days
@@ -169,3 +170,22 @@ def grid_model(table: dict[str, Any]) -> GridModel:
         if name in rest:
             rest[name] = Signal(**rest[name])
     return GridModel(**rest)
+
+
+def grid_trace(name: str, table: dict[str, Any], rng: np.random.Generator, provenance: Provenance) -> Trace:
+    """Return the stand-in ``synthetic-NAME``."""
+    model = grid_model(table)
+    load, context = model.draw(rng)
+    return Trace(
+        name=f"synthetic-{name}",
+        time=model.time,
+        outcome=load,
+        slot=HOUR,
+        outcome_names=("load",),
+        outcome_units=("GW",),
+        outcome_low=0.0,
+        context=np.stack([column for column, _ in context.values()], axis=1) if context else np.empty((len(load), 0)),
+        context_names=tuple(context),
+        context_units=tuple(unit for _, unit in context.values()),
+        provenance=provenance,
+    )
