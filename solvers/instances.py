@@ -1,0 +1,157 @@
+"""Integer instances: the cheapest ones that serve a class's load, and their places among the centers.
+
+Facility power is the only thing by which inference weighs on a center (GPU limits aside), and it is the same whichever
+class it serves. So the schedule fixes the instances of the whole fleet first, :func:`cover`, then the power of each
+center, and :func:`place` deals out whole instances to these powers.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .serving import Serving
+from .sparse import Index, Vector
+
+#: Instances of each pair but the cheapest of a class that :func:`cover` tries.
+_TRIED = 4
+
+
+class Cover(NamedTuple):
+    """Instances of the whole fleet: ``instances`` and ``load`` (P, T), and a lower bound (T,) on their power [kW]."""
+
+    instances: Vector
+    load: Vector
+    bound: Vector
+
+
+def energy_per_load(serving: Serving) -> Vector:
+    """Power per served request rate (P,) of an instance filled to its limit [kW s]."""
+    return serving.idle_power / serving.capacity + serving.dynamic_power
+
+
+def relaxed_cover(serving: Serving, load: Vector) -> Cover:
+    """Fractional instances of the pair with the least power per load, for class loads (I, T): exact without (10)."""
+    per_load = energy_per_load(serving)
+    best = np.lexsort((per_load, serving.klass))[np.searchsorted(np.sort(serving.klass), np.arange(len(load)))]
+    placed = np.zeros((serving.pairs, load.shape[1]))
+    placed[best] = load
+    return Cover(placed / serving.capacity[:, None], placed, per_load[best] @ load)
+
+
+def cover(serving: Serving, load: Vector) -> Cover:
+    """Whole instances (P, T) of least power for class loads (I, T), exact up to mixes with many odd instances.
+
+    With e_j the least power that one instance of pair j adds over the cheapest pair b, a mix with m_j of them exceeds
+    the fractional optimum by m_j e_j, and rounding b up by P^id_b. Enumerating m_j <= 4 therefore leaves out only mixes
+    whose power is at least that of the fractional optimum plus 5 e_j, which is what ``bound`` accounts for.
+    """
+    pairs = _pairs_by_energy(serving)
+    known = pairs >= 0
+    idle, dynamic, limit = (
+        np.where(known, values[pairs], fill)[..., None]
+        for values, fill in ((serving.idle_power, np.inf), (serving.dynamic_power, np.inf), (serving.capacity, 0.0))
+    )
+    odd = np.indices((_TRIED + 1,) * (pairs.shape[1] - 1)).reshape(pairs.shape[1] - 1, -1)  # (J-1, mixes)
+    rest = load[:, None] - np.einsum("jm,ijt->imt", odd, limit[:, 1:])
+    base = np.ceil(np.maximum(rest, 0.0) / limit[:, :1] - 1e-9)
+    counts = np.concatenate(
+        [base[:, None], np.broadcast_to(odd[None, :, :, None], (len(load), *odd.shape, load.shape[1]))], 1
+    )
+    split = _fill(counts * limit[:, :, None], dynamic, load)
+    with np.errstate(invalid="ignore"):  # pairs that a class lacks: 0 instances cost nothing, more of them all
+        power = np.where(counts > 0, counts * idle[:, :, None], 0.0) + np.where(
+            split > 0, split * dynamic[:, :, None], 0.0
+        )
+    power = power.sum(1)
+    best = power.argmin(1)[:, None, None]
+    instances, placed = (np.zeros((serving.pairs, load.shape[1])) for _ in range(2))
+    where = pairs[known]
+    instances[where] = np.take_along_axis(counts, best, 2)[:, :, 0][known]
+    placed[where] = np.take_along_axis(split, best, 2)[:, :, 0][known]
+    per_load = idle / np.where(known[..., None], limit, 1.0) + dynamic
+    extra = np.minimum(idle, limit * (per_load - per_load[:, :1]))[:, 1:]
+    untried = per_load[:, 0] * load + (_TRIED + 1) * np.min(
+        np.where(known[:, 1:, None], extra, np.inf), 1, initial=np.inf
+    )
+    return Cover(instances, placed, np.minimum(power.min(1), untried).sum(0))
+
+
+def _pairs_by_energy(serving: Serving) -> Index:
+    """Pairs of each class (I, J), least power per load first; -1 where a class has fewer."""
+    order = np.lexsort((energy_per_load(serving), serving.klass))
+    klass = serving.klass[order]
+    place = np.arange(len(order)) - np.searchsorted(klass, klass)
+    table = np.full((len(serving.classes), int(place.max()) + 1), -1)
+    table[klass, place] = order
+    return table
+
+
+def _fill(room: Vector, dynamic: Vector, load: Vector) -> Vector:
+    """Load of each pair (I, J, mixes, T): those with the least dynamic power are filled first."""
+    order = np.argsort(dynamic, axis=1)[:, :, None]
+    sorted_room = np.take_along_axis(room, order, 1)
+    before = np.cumsum(sorted_room, 1) - sorted_room
+    taken = np.clip(load[:, None, None] - before, 0.0, sorted_room)
+    split = np.empty_like(taken)
+    np.put_along_axis(split, np.broadcast_to(order, taken.shape), taken, 1)
+    return split
+
+
+def place(
+    serving: Serving, chosen: Cover, target: Vector, headroom: Vector, gpus: Vector, whole: bool
+) -> tuple[Vector, Vector, Vector]:
+    """Deal the fleet's instances out to the centers, to powers near ``target``.
+
+    Parameters
+    ----------
+    chosen : Cover
+        Instances and load of the whole fleet.
+    target, headroom : arrays, shape (D, T)
+        Power of the GPUs that each center is to have, whose sum is that of ``chosen``, and by how much it may exceed it
+        [kW].
+    gpus : array, shape (D,)
+        Limits of (10).
+    whole : bool
+        Whether instances are whole.
+
+    Returns
+    -------
+    instances, load : arrays, shape (P, D, T)
+    left : array, shape (P, T)
+        Instances that no center has the GPUs for.
+    """
+    slots = np.arange(target.shape[1])
+    left = chosen.instances.copy()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        each = np.where(left > 0, chosen.load / np.where(left > 0, left, 1.0), 0.0)
+    unit = serving.idle_power[:, None] + serving.dynamic_power[:, None] * each
+    pairs = [int(p) for p in np.argsort(-unit.max(1)) if left[p].any()]
+    placed = np.zeros((serving.pairs, *target.shape))
+    free = np.repeat(np.asarray(gpus, float)[:, None], target.shape[1], 1)
+
+    def deal(center: Index, room: Vector) -> Vector:
+        """Fill one center per slot up to a power; returns what of it is left."""
+        for p in pairs:
+            fits = np.minimum(room / unit[p], free[center, slots] / serving.gpus[p])
+            take = np.minimum(left[p], np.floor(fits + 1e-9) if whole else fits)
+            left[p] -= take
+            placed[p, center, slots] += take
+            free[center, slots] -= take * serving.gpus[p]
+            room = room - take * unit[p]
+        return room
+
+    behind = np.zeros(len(slots))
+    used = target > 1e-9
+    for center in np.lexsort((headroom, used), axis=0):  # idle centers first, then those at their limit
+        wanted = target[center, slots]
+        room = wanted + np.minimum(behind, headroom[center, slots])
+        behind = behind + wanted - (room - deal(center, room))
+    spare = headroom + target - np.einsum("pt,pdt->dt", unit, placed)
+    for limit in (spare, np.full(target.shape, np.inf)):  # what is left goes where there is room, then anywhere
+        for center in np.argsort(-spare, axis=0):
+            if not (left > 1e-9).any():
+                break
+            deal(center, np.maximum(limit[center, slots], 0.0))
+    return placed, placed * each[:, None], left
