@@ -66,6 +66,8 @@ class Agent(ABC):
         The name it is registered under.
     clairvoyant : bool
         True for the oracle alone: its ``act`` receives the outcomes to come, and the state, instead of observations.
+    problems : tuple of str
+        Names of the problems that it is made for; empty for an agent that decides any. Others refuse to be fitted.
     problem_ : DecisionProblem
         The problem it was fitted for.
     layout_ : Layout
@@ -80,6 +82,7 @@ class Agent(ABC):
 
     name: ClassVar[str]
     clairvoyant: ClassVar[bool] = False
+    problems: ClassVar[tuple[str, ...]] = ()
     seed: int = 0
 
     def fit(self, env: Any, *, progress: bool = False, device: str = "cpu") -> Self:
@@ -93,8 +96,14 @@ class Agent(ABC):
             Show a progress bar.
         device : str
             Torch device to train on, for agents that use torch.
+
+        Raises
+        ------
+        ShiftgymError
+            If the agent is not made for the problem of the environment.
         """
         task: Task = env.unwrapped.task
+        self.check_problem(task.problem)
         self.problem_: DecisionProblem = task.problem
         self.layout_: Layout = task.layout
         self.history_: list[Epoch] = []
@@ -102,9 +111,35 @@ class Agent(ABC):
         self._fit(task, progress, device)
         return self
 
+    @classmethod
+    def check_problem(cls, problem: DecisionProblem) -> None:
+        """Raise :class:`ShiftgymError` for a problem that the agent is not made for."""
+        name = type(problem).__name__
+        if cls.problems and name not in cls.problems:
+            raise ShiftgymError(
+                f"agent {cls.name!r} is made for {' and '.join(cls.problems)}, this environment poses {name}: take "
+                f"shiftgym/{cls.problems[0]}-v0, or an agent that is made for any"
+            )
+
     @abstractmethod
     def _fit(self, task: Task, progress: bool, device: str) -> None:
         """Learn what ``act`` needs."""
+
+    def reset(self) -> None:
+        """Begin a replay: the rows of the next ``act`` are new paths. Only agents that follow their path need it."""
+
+    @property
+    def promise_(self) -> dict[str, float]:
+        """What it promises: by constraint family the largest share of steps that break it; empty for most agents.
+
+        A measure of the problem that is a share (of slots, say) may stand for a family.
+        """
+        return {}
+
+    @property
+    def certified_(self) -> dict[str, bool]:
+        """Whether the data were enough to certify each promise."""
+        return {}
 
     def act(self, observations: Observations) -> Floats:
         """Decisions (B, d) for observations (B, size).
@@ -233,6 +268,7 @@ _REGISTRY: dict[str, str | type[Agent]] = {
     "two-stage": "two_stage:TwoStage",
     "dfl": "dfl:DecisionFocused",
     "bandit": "bandit:Bandit",
+    "conformal": "conformal:Conformal",
     "kl-dro": "kl_dro:KullbackLeiblerRobust",
     "w-dro": "w_dro:WassersteinRobust",
     "three-d": "three_d:DiffusionRobust",

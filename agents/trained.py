@@ -111,8 +111,11 @@ class Trained(Agent):
 
     # ------------------------------------------------------------------ fitting
     def _fit(self, task: Task, progress: bool, device: str) -> None:
-        self._began = time.perf_counter()
-        samples = Samples.of(task, device)
+        self._learn(task, Samples.of(task, device), progress)
+
+    def _learn(self, task: Task, samples: Samples, progress: bool) -> None:
+        """Train on samples of a task, and let those at their end choose the epoch."""
+        self._began, device = time.perf_counter(), samples.observations.device
         x, count = samples.observations, len(samples) - int(len(samples) * self.validation)
         level, scale = self.start(samples.outcomes[:count].cpu().numpy())
         self.level_ = torch.as_tensor(level, dtype=torch.float32, device=device)

@@ -151,7 +151,7 @@ class Interval(Point):
 
     def forward(self, features: Tensor) -> Tensor:
         """Lower bound, and upper bound, which is never below it."""
-        low, width = self.body(features).split(1, dim=-1)
+        low, width = self.body(features).chunk(2, dim=-1)
         return torch.cat((low, low + nn.functional.softplus(width)), dim=-1)
 
     def stages(self) -> list[Callable[[Samples], Tensor]]:
@@ -193,7 +193,7 @@ NETWORKS: dict[str, type[Point | Moments]] = {"mse": Point, "iql": Interval, "mv
 
 def interval_quantile_loss(bounds: Tensor, targets: Tensor) -> Tensor:
     """Mean pinball loss of both bounds (n, 2) plus the price of the width (equation 24), for targets (n, 1)."""
-    low, high = bounds.split(1, dim=-1)
+    low, high = bounds.chunk(2, dim=-1)
     return (
         pinball(targets - low, ALPHA / 2) + pinball(targets - high, 1 - ALPHA / 2) + WIDTH_WEIGHT * (high - low)
     ).mean()

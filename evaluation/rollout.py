@@ -233,6 +233,7 @@ def _made(make: Callable[..., Any], env: str, **keywords: Any) -> Any:
 def rollout(agent: Agent, bench: TestBench) -> Rollout:
     """Let a fitted agent decide every step of every episode."""
     env = bench.env
+    agent.reset()
     observations, _ = env.reset(seed=0, options={"start": bench.starts})
     records: list[dict[str, NDArray[Any]]] = []
     for _ in range(bench.steps):

@@ -203,6 +203,10 @@ class Provisioning(BoxProblem):
         low, high = self.box(decisions)
         return xp.minimum(xp.maximum(decisions, low), high)
 
+    def enough(self, outcomes: Array) -> Array:
+        """Least capacities (..., d) without ``service`` shortfall for these workloads, and for all below them."""
+        return self.project(self.service_ratio * outcomes)
+
     def shortfall(self, outcomes: Array, decisions: Array, previous: Array | None = None) -> dict[str, Array]:
         """``service``: the largest r_min c - a over the slots, where positive."""
         return {"service": largest(beyond(self.service_ratio * outcomes - decisions, self.tolerance))}

@@ -111,7 +111,9 @@ for _name, _world in WORLDS.items():
     register_trace(f"small-{_name}", _world)
 
 #: Hyper-parameters that keep a fit short, by agent.
-BUDGETS: dict[str, dict[str, Any]] = {name: {"epochs": 3, "hidden": (16, 8)} for name in ("two-stage", "dfl", "bandit")}
+BUDGETS: dict[str, dict[str, Any]] = {
+    name: {"epochs": 3, "hidden": (16, 8)} for name in ("two-stage", "dfl", "bandit", "conformal")
+}
 for _name in ("two-stage-gaussian", "dfl-gaussian-reparam", "dfl-gaussian-score"):
     BUDGETS[_name] = {"epochs": 2, "hidden": (16, 8), "focus_epochs": 1, "samples": 8, "train_samples": 4}
 for _name in ("kl-dro", "w-dro", "augment-cutout", "augment-gaussian", "augment-perlin"):

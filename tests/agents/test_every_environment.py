@@ -1,4 +1,7 @@
-"""Every agent in every environment: fits, decides, is saved and loaded, and the oracle is never beaten."""
+"""Every agent in every environment that it is made for: fits, decides, is saved and loaded; none beats the oracle.
+
+Agents whose class names ``problems`` are made for these alone, and refuse the others.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shiftgym.agents import Agent, list_agents, load_agent, make_agent
+from shiftgym.agents import Agent, agent_class, list_agents, load_agent, make_agent
+from shiftgym.data.errors import ShiftgymError
 from tests.worlds import BUDGETS, demand, make, make_vec
 
 NAMES = list_agents()
@@ -42,6 +46,11 @@ def replay(agent: Agent, name: str, keywords: dict[str, Any], steps: int = 20) -
 @pytest.mark.parametrize(("name", "keywords"), TASKS)
 def test_fits_decides_and_survives_a_save(agent_name: str, name: str, keywords: dict[str, Any], tmp_path: Path) -> None:
     budget = BUDGETS.get(agent_name, {})
+    made_for = agent_class(agent_name).problems
+    if made_for and type(make(name, **keywords).unwrapped.task.problem).__name__ not in made_for:
+        with pytest.raises(ShiftgymError, match=f"agent '{agent_name}' is made for {made_for[0]}"):
+            make_agent(agent_name, **budget).fit(make(name, **keywords))
+        return
     agent, again = (make_agent(agent_name, **budget).fit(make(name, **keywords)) for _ in range(2))
     scores = replay(agent, name, keywords)
     assert scores == replay(again, name, keywords)
