@@ -22,6 +22,7 @@ from __future__ import annotations
 import numpy as np
 
 from .fleet import Fleet
+from .schedule import Day
 from .sparse import Program, Vector, Vectors
 
 #: Price [$/kWh, $/GPU h] of what the levels ask for beyond the fleet's limits; never part of a reported cost.
@@ -56,21 +57,12 @@ def center_program(fleet: Fleet) -> Program:
     return program
 
 
-def center_vectors(
-    fleet: Fleet, program: Program, prices: Vector, renewables: Vector, charge: Vector, inference: Vector
-) -> Vectors:
+def center_vectors(fleet: Fleet, program: Program, day: Day, inference: Vector) -> Vectors:
     """Costs, bounds and right-hand sides of the shared blocks; appended ones are free, at no cost and zero.
 
-    Parameters
-    ----------
-    prices : array, shape (D, T + tail)
-        pi + c kappa [$/kWh]; those of the next day estimated.
-    renewables, charge : arrays, shapes (D, T) and (D,)
-        R^low [kW] and the charge of the batteries [kWh].
-    inference : array, shape (T,)
-        Power of the GPUs that serve [kW], over all centers.
+    ``inference`` (T,) is the power of the GPUs that serve [kW], over all centers.
     """
-    T = fleet.slots
+    T, prices, charge = fleet.slots, day.prices, day.charge
     column, row = program.columns, program.rows
     cost, lower, upper = np.zeros(column.size), np.zeros(column.size), np.full(column.size, np.inf)
     cost[column["purchase"]] = prices[:, :T]
@@ -93,7 +85,7 @@ def center_vectors(
     rhs = np.zeros(row.size)
     rhs[row["capacity"]] = np.array(fleet.training_capacity)[:, None]
     rhs[row["inference"]] = inference
-    rhs[row["power"]] = -renewables
+    rhs[row["power"]] = -day.levels.renewables
     rhs[row["battery"][:, 0]] = charge
     return Vectors(cost, lower, upper, rhs)
 

@@ -8,8 +8,8 @@
 | E^0, B | ``charge`` [kWh], ``backlog`` [GPU h] |
 
 Source: (1a) to (16c) of "Contextual Robust Optimization for AI Data Center Scheduling with Statistical Guarantees",
-with the planned arrival levels, the load limits rho-bar and the exact reduction (15c') of this project's specification. The
-model as it is written there is :mod:`.day_ahead_reference`; here it is reduced, without loss: training to a queue
+with the planned arrival levels, the load limits rho-bar and the exact reduction (15c') of this project's specification.
+The model as it is written there is :mod:`.day_ahead_reference`; here it is reduced, without loss: training to a queue
 (:mod:`.training_queue`), inference to its power (:mod:`.center_program`).
 """
 
@@ -20,8 +20,11 @@ import numpy as np
 from .center_program import OVERDRAFT_PRICE, center_program, center_vectors, settled_storage
 from .fleet import Fleet
 from .instances import Cover, cover, place, relaxed_cover
-from .schedule import Levels, Schedule, check_array, planned_power, routed_level
-from .sparse import HighsProgram, Point, Program, Vector, Vectors
+from .programs import load as load_program
+from .schedule import Day, Decided, Given, Levels, Schedule, check_array, planned_power, routed_level
+from .second_order import SecondOrder, robust_shares
+from .share_program import add_queue
+from .sparse import Point, Program, Vector, Vectors
 from .training_queue import executed, first_in_first_out, queue
 
 __all__ = ["DayAhead", "Levels", "Schedule"]
@@ -34,24 +37,33 @@ class DayAhead:
     """Schedules for a fleet, day after day: the program is built once, later days start from the last solution.
 
     Instances are rounded up and fixed, and the rest is solved again: the *ceil-and-fix* rule. Rounding is over the
-    whole fleet (:func:`shiftgym.solvers.instances.cover`), not per center, so that its cost does not grow with D, and the certified bound of a schedule holds for whole instances too.
+    whole fleet (:func:`shiftgym.solvers.instances.cover`), not per center, so that its cost does not grow with
+    D, and the certified bound of a schedule holds for whole instances too.
 
     Parameters
     ----------
     fleet : Fleet
         Sites and limits.
+    solver : {"auto", "gurobi", "highs", "clarabel"}
+        What solves the programs, see :func:`shiftgym.solvers.backend.choose`; which one it was, and why, is in
+        ``backend`` and in each schedule.
     integer : bool
         Whether instances are whole; otherwise the linear relaxation is solved, whose cost is a lower bound.
     """
 
-    def __init__(self, fleet: Fleet, integer: bool = True) -> None:
-        self.fleet, self.integer = fleet, integer
+    def __init__(self, fleet: Fleet, solver: str = "auto", integer: bool = True) -> None:
+        self.fleet, self.solver, self.integer = fleet, solver, integer
         self.serving = fleet.serving
         self._program = _box_program(fleet)
-        self._solver = HighsProgram(self._program, interior=fleet.size >= _MANY)
+        self._solver, self.backend = load_program(self._program, solver, interior=fleet.size >= _MANY)
 
     def plan(
-        self, prices: Vector, levels: Levels, charge: Vector | None = None, backlog: Vector | None = None
+        self,
+        prices: Vector,
+        levels: Levels,
+        charge: Vector | None = None,
+        backlog: Vector | None = None,
+        training: SecondOrder | None = None,
     ) -> Schedule:
         """Cheapest schedule that withstands the levels.
 
@@ -66,6 +78,8 @@ class DayAhead:
             Energy in the batteries [kWh]; the fleet's initial charge by default.
         backlog : array, shape (K, longest window), optional
             Work of the day before [GPU h] that is due by the first, second, ... slot.
+        training : SecondOrder, optional
+            Ellipsoid of training arrivals that takes the place of ``levels.arrivals``.
 
         Raises
         ------
@@ -73,40 +87,58 @@ class DayAhead:
             For arrays of a wrong shape, or that are not finite. Levels that the fleet cannot withstand are no error:
             they give a schedule with ``feasible=False``.
         """
-        fleet, T = self.fleet, self.fleet.slots
-        levels = levels.checked(fleet)
-        prices = extended_prices(fleet, prices)
-        charge = fleet.initial() if charge is None else check_array("charge", charge, (fleet.size,))
-        shape = (len(fleet.classes), fleet.reach)
-        backlog = np.zeros(shape) if backlog is None else np.maximum(check_array("backlog", backlog, shape), 0.0)
-
-        load = self.serving.class_load(levels.requests)
+        day = self._day(prices, levels, charge, backlog)
+        load = self.serving.class_load(day.levels.requests)
         chosen = cover(self.serving, load) if self.integer else relaxed_cover(self.serving, load)
-        vectors = center_vectors(fleet, self._program, prices, levels.renewables, charge, chosen.bound)
-        waiting = queue(fleet, levels.arrivals, backlog)
+        if training is not None:
+            ellipsoid = training.checked(self.fleet)
+            given = robust_shares(self.fleet, ellipsoid, self.solver, day, chosen.bound)
+            return self._complete(day, chosen, given)
+        vectors = self._vectors(day, chosen)
+        waiting = queue(self.fleet, day.levels.arrivals, day.backlog)
         vectors.upper[self._program.columns["waiting"]] = waiting.after
         vectors.rhs[self._program.rows["queue"]] = waiting.arriving
+        instances, placed_load, relaxed, point = self._solve(vectors, chosen)
+        work = np.maximum(point.x[self._program.columns["reserved"]], 0.0)
+        shares, carried = first_in_first_out(self.fleet, work, day.levels.arrivals, day.backlog)
+        reserved = executed(shares, day.levels.arrivals, self.fleet.slots) + carried
+        decided = Decided(shares, carried, reserved, instances, placed_load)
+        return finish(self.fleet, day, decided, self._blocks(point), relaxed.value, str(self.backend))
+
+    def _complete(self, day: Day, chosen: Cover, given: Given) -> Schedule:
+        """Schedule around training that is already decided."""
+        vectors = self._vectors(day, chosen)
+        column, T = self._program.columns, self.fleet.slots
+        vectors.lower[column["reserved"]] = vectors.upper[column["reserved"]] = given.reserved
+        vectors.lower[column["waiting"]] = -np.inf
+        instances, placed_load, _, point = self._solve(vectors, chosen)
+        decided = Decided(given.shares, given.carried[..., :T], given.reserved[..., :T], instances, placed_load)
+        return finish(self.fleet, day, decided, self._blocks(point), given.bound, given.solver)
+
+    def _day(self, prices: Vector, levels: Levels, charge: Vector | None, backlog: Vector | None) -> Day:
+        """Checked inputs."""
+        fleet = self.fleet
+        shape = (len(fleet.classes), fleet.reach)
+        return Day(
+            extended_prices(fleet, prices),
+            levels.checked(fleet),
+            fleet.initial() if charge is None else check_array("charge", charge, (fleet.size,)),
+            np.zeros(shape) if backlog is None else np.maximum(check_array("backlog", backlog, shape), 0.0),
+        )
+
+    def _vectors(self, day: Day, chosen: Cover) -> Vectors:
+        return center_vectors(self.fleet, self._program, day, chosen.bound)
+
+    def _blocks(self, point: Point) -> dict[str, Vector]:
+        return {name: point.x[block] for name, block in self._program.columns.items()}
+
+    def _solve(self, vectors: Vectors, chosen: Cover) -> tuple[Vector, Vector, Point, Point]:
+        """Instances and load (P, D, T), the relaxed solution, and the one with these instances fixed."""
         relaxed = self._solver.solve(vectors)
         instances, placed_load = self._place(chosen, relaxed)
-        point = self._fixed(vectors, self.serving.power(instances, placed_load)) if self.integer else relaxed
-
-        work = np.maximum(point.x[self._program.columns["reserved"]], 0.0)
-        shares, carried = first_in_first_out(fleet, work, levels.arrivals, backlog)
-        reserved = executed(shares, levels.arrivals, T) + carried
-        return finish(
-            fleet,
-            prices,
-            levels,
-            {
-                "shares": shares,
-                "carried": carried,
-                "reserved": reserved,
-                "instances": instances,
-                "load": placed_load,
-            },
-            {name: point.x[block] for name, block in self._program.columns.items()},
-            relaxed.value,
-        )
+        if not self.integer:
+            return instances, placed_load, relaxed, relaxed
+        return instances, placed_load, relaxed, self._fixed(vectors, self.serving.power(instances, placed_load))
 
     def _place(self, chosen: Cover, relaxed: Point) -> tuple[Vector, Vector]:
         """Instances and load (P, D, T) near the powers of the relaxed solution."""
@@ -134,12 +166,8 @@ class DayAhead:
 def _box_program(fleet: Fleet) -> Program:
     """Center program with the training queue: the counterpart for a box of arrivals."""
     program = center_program(fleet)
-    horizon = fleet.slots + fleet.tail
-    waiting = program.columns.block("waiting", len(fleet.classes), horizon)
-    rows = program.row("queue", "=", len(fleet.classes), horizon)
-    program.add(rows, waiting)
-    program.add(rows[:, 1:], waiting[:, :-1], -1.0)
-    program.add(rows[:, None], program.columns["reserved"])
+    waiting = program.columns.block("waiting", len(fleet.classes), fleet.slots + fleet.tail)
+    add_queue(program, program.columns["reserved"], waiting)
     return program
 
 
@@ -151,24 +179,22 @@ def extended_prices(fleet: Fleet, prices: Vector) -> Vector:
     return check_array("prices", array, (fleet.size, fleet.slots + fleet.tail))
 
 
-def finish(
-    fleet: Fleet, prices: Vector, levels: Levels, decided: dict[str, Vector], solved: dict[str, Vector], bound: float
-) -> Schedule:
+def finish(fleet: Fleet, day: Day, decided: Decided, solved: dict[str, Vector], bound: float, solver: str) -> Schedule:
     """Complete a schedule so that it holds exactly, not to a solver's tolerance.
 
-    ``decided`` are shares, carried, reserved, instances and load; storage and purchase come from ``solved`` and are
-    lifted to what the decided ones need. What exceeds the fleet is cut: power beyond the import limit is overdraft, no
-    more GPUs are reserved than there are, and the planned level of requests is what the instances serve.
+    Storage and purchase come from ``solved`` and are lifted to what the decided parts need. What exceeds the fleet is
+    cut: power beyond the import limit is overdraft, no more GPUs are reserved than there are, and the planned level of
+    requests is what the instances serve.
     """
-    T = fleet.slots
+    T, levels, prices = fleet.slots, day.levels, day.prices
     overload = float(solved["overload"].sum())
     if overload > 0:
-        total = decided["reserved"].sum(0)
-        most = np.array(fleet.training_capacity)[:, None]
-        decided["reserved"] = decided["reserved"] * np.where(total > most, most / np.maximum(total, 1e-300), 1.0)
-    level = routed_level(fleet, decided["load"])
+        total, most = decided.reserved.sum(0), np.array(fleet.training_capacity)[:, None]
+        cut = np.where(total > most, most / np.maximum(total, 1e-300), 1.0)
+        decided = decided._replace(reserved=decided.reserved * cut)
+    level = routed_level(fleet, decided.load)
     unserved = bool((level < levels.requests * (1 - 1e-6)).any())
-    power = planned_power(fleet, decided["reserved"], decided["instances"], decided["load"])
+    power = planned_power(fleet, decided.reserved, decided.instances, decided.load)
     charge, discharge = settled_storage(fleet, solved["charge"], solved["discharge"])
     need = power + charge - discharge - levels.renewables
     limit = np.array(fleet.grid_limit)[:, None]
@@ -178,9 +204,9 @@ def finish(
     cost = float((prices[:, :T] * purchase).sum())
     later = np.tensordot(fleet.gpu_power, solved["reserved"][:, :, T:], 1) * fleet.facility[:, None]
     deferred = float((later * np.maximum(prices[:, T:], 0.0)).sum())
-    total = cost + deferred + OVERDRAFT_PRICE * (float(overdraft.sum()) + overload)
+    total_cost = cost + deferred + OVERDRAFT_PRICE * (float(overdraft.sum()) + overload)
     return Schedule(
-        **decided,
+        **decided._asdict(),
         level=level if unserved else levels.requests,
         purchase=purchase,
         charge=charge,
@@ -190,7 +216,7 @@ def finish(
         cost=cost,
         deferred=deferred,
         bound=bound,
-        gap=(total - bound) / max(abs(bound), 1.0),
+        gap=(total_cost - bound) / max(abs(bound), 1.0),
         feasible=bool(overload < 1e-6 and not overdraft.any() and not unserved),
-        solver="highs",
+        solver=solver,
     )

@@ -50,6 +50,38 @@ class Levels(NamedTuple):
         )
 
 
+class Day(NamedTuple):
+    """Checked inputs of a day: ``prices`` (D, T + tail), ``levels``, ``charge`` (D,), ``backlog`` (K, W - 1)."""
+
+    prices: Vector
+    levels: Levels
+    charge: Vector
+    backlog: Vector
+
+
+class Given(NamedTuple):
+    """Training decided by itself: ``shares`` (K, T, D, W), ``carried`` and ``reserved`` (K, D, T').
+
+    ``bound`` [$] holds for the whole schedule; ``solver`` says what solved it.
+    """
+
+    shares: Vector
+    carried: Vector
+    reserved: Vector
+    bound: float
+    solver: str
+
+
+class Decided(NamedTuple):
+    """The parts of a schedule from which the rest follows; shapes as in :class:`Schedule`."""
+
+    shares: Vector
+    carried: Vector
+    reserved: Vector
+    instances: Vector
+    load: Vector
+
+
 def check_array(name: str, values: object, shape: tuple[int, ...]) -> Vector:
     """Return ``values`` as float64 of that shape, finite; raises :class:`ProblemError` by their name."""
     array = np.asarray(values, float)

@@ -62,7 +62,7 @@ def first_in_first_out(fleet: Fleet, work: Vector, arrivals: Vector, backlog: Ve
     carried = amount[:, 0, None, :T] * split[..., :T]
     shares = np.zeros((K, T, D, reach + 1))
     for offset in range(reach + 1):
-        slots = min(T, horizon - offset)
+        slots = max(0, min(T, horizon - offset))
         part = np.diagonal(amount[:, 1 : 1 + slots, offset : offset + slots], axis1=1, axis2=2)
         shares[:, :slots, :, offset] = part[..., None] * split[:, :, offset : offset + slots].transpose(0, 2, 1)
     return tidy_shares(fleet, shares), carried
