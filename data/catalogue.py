@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import tomllib
 from collections.abc import Mapping
@@ -119,6 +120,7 @@ class TraceInfo:
 _READING = (
     *("rows", "time", "prompt", "output", "unit", "start", "outcome", "scale", "coverage"),
     *("header", "delimiter", "format", "stamp", "zone", "utc", "context", "band"),
+    *("stop", "zones", "demand", "market_lag"),
 )
 
 
@@ -185,13 +187,9 @@ def stand_in(info: TraceInfo) -> TraceInfo:
 @functools.cache
 def long_stand_ins() -> dict[str, TraceInfo]:
     """Return the entries, by name, of stand-ins that are longer than any real trace."""
-    info = TraceInfo(
+    info = dataclasses.replace(
+        stand_in(entry("datacenter-2021")),
         name="synthetic-datacenter",
-        title="Data centers in California, the Netherlands and Germany, three synthetic years",
-        kind="datacenter",
-        slot=3600.0,
-        quantity="power, requests, GPU work",
-        licence="Apache-2.0",
-        synthetic=True,
+        span="2021-01-01 to 2023-12-31 (nominal), UTC: three years of the law of synthetic-datacenter-2021",
     )
     return {info.name: info}

@@ -105,6 +105,24 @@ def wall_clock(utc: Times, zone: str) -> Times:
     )
 
 
+def utc_clock(wall: Times, zone: str) -> Times:
+    """Return the instants (UTC) at which the clock of a zone shows given times, shape (T,).
+
+    NaT for a time that it skips in spring, and for one that it shows twice in autumn, as nothing says which is meant.
+    Times are whole hours.
+
+    Raises
+    ------
+    TraceError
+        If the zone is unknown.
+    """
+    instants: Times = np.arange(wall.min() - 24 * HOUR, wall.max() + 24 * HOUR, HOUR)
+    shown, first, count = np.unique(wall_clock(instants, zone), return_index=True, return_counts=True)
+    place = np.searchsorted(shown, wall).clip(max=len(shown) - 1)
+    sure = (shown[place] == wall) & (count[place] == 1)
+    return np.where(sure, instants[first[place]], np.datetime64("NaT", "ns"))
+
+
 @dataclass(frozen=True)
 class Regular:
     """Rows brought to one per slot.

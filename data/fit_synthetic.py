@@ -4,7 +4,8 @@ Rewrites ``synthetic.toml``. Its present content says which parts a model has an
 
 * Length mixtures by expectation maximisation on the logarithm of the tokens.
 * The hump, the daily harmonics and the weekend by least squares on the log level.
-* Grid loads as in :mod:`shiftgym.data.fit_grid`, markets as in :mod:`shiftgym.data.fit_market`.
+* Grid loads as in :mod:`shiftgym.data.fit_grid`, markets as in :mod:`shiftgym.data.fit_market`, data centers as in
+  :mod:`shiftgym.data.fit_datacenter`.
 * All else by the simulated method of moments (:mod:`shiftgym.data.moments`).
 """
 
@@ -22,6 +23,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from .files import atomic_write
+from .fit_datacenter import fit_datacenter
 from .fit_grid import fit_grid
 from .fit_market import fit_market
 from .moments import Path_, Table, fit_moments
@@ -44,6 +46,7 @@ RELATIVE = {"cv", "change", "p95", "p99", "max"}
 REQUESTS_FREE = [("arrivals", part, i) for part in ("slow", "fast") for i in (0, 1)]
 GATE_FREE = [("arrivals", "gate", part, i) for part in ("busy", "pause", "silence") for i in (0, 1)]
 SERIES_FREE = [(part, i) for part in ("slow", "fast") for i in (0, 1)]
+FITS = {"grid": fit_grid, "market": fit_market, "datacenter": fit_datacenter}
 
 
 def fit_lengths(tokens: Floats, components: int) -> Table:
@@ -169,7 +172,7 @@ def to_toml(parameters: Table) -> str:
         "# Parameters of the synthetic stand-ins; synthetic.py documents each field. Times in seconds unless it says",
         "# slots, lengths in tokens. Fitted to the real traces by `python -m shiftgym.data.fit_synthetic`.",
     ]
-    for group in ("requests", "series", "grid", "market", "datacenter"):
+    for group in ("requests", "series", *FITS):
         for name, table in parameters[group].items():
             lines += section(f"{group}.{name}", table)
     return "\n".join(lines) + "\n"
@@ -183,23 +186,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Refit the named stand-ins, all by default, and rewrite the parameter file."""
     path = Path(__file__).with_name("synthetic.toml")
     parameters = tomllib.loads(path.read_text(encoding="utf-8"))
-    # A release file is too large to fit to: its model is that of the ten-minute series, refined.
-    series = [name for name, table in parameters["series"].items() if "like" not in table]
+    # A release file is too large to fit to: its model is that of the ten-minute series, refined. A stand-in that is
+    # longer than what it was fitted to has no trace of its own either.
+    fitted = [
+        name for group in ("requests", "series", *FITS) for name, t in parameters[group].items() if "like" not in t
+    ]
     parser = argparse.ArgumentParser(description="Refit the synthetic stand-ins to the real traces.")
     parser.add_argument(
         "names",
         nargs="*",
-        default=[*parameters["requests"], *series, *parameters["grid"], *parameters["market"]],
+        default=fitted,
         metavar="NAME",
     )
     for name in parser.parse_args(arguments).names:
         print(name, flush=True)
         if name in parameters["requests"]:
             parameters["requests"][name] = fit_requests(name, parameters["requests"][name])
-        elif name in parameters["grid"]:
-            parameters["grid"][name] = fit_grid(load_trace(name), parameters["grid"][name])
-        elif name in parameters["market"]:
-            parameters["market"][name] = fit_market(load_trace(name), parameters["market"][name])
+        elif group := next((group for group in FITS if name in parameters[group]), None):
+            parameters[group][name] = FITS[group](load_trace(name), parameters[group][name])
         else:
             parameters["series"][name] = fit_series(name, parameters["series"][name])
         with atomic_write(path) as handle:

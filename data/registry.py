@@ -203,6 +203,10 @@ def _read_real(name: str, files: Files) -> Trace | RequestLog:
         from .market import read_prices
 
         return read_prices(paths, info)
+    if info.kind == "datacenter":
+        from .datacenter import read_datacenter
+
+        return read_datacenter(paths, info)
     from .loaders import read_requests, read_series
 
     if info.kind == "series":

@@ -71,6 +71,9 @@ SYNTHETIC_NAMES = (
     "germany",
     "sp500",
     "sp500-20",
+    "datacenter-2021",
+    "datacenter-2021-prices-2022",
+    "datacenter-ca-nl",
 )
 LONG = ("datacenter",)  # stand-ins that are longer than any real trace
 DEFAULT_SLOT = 2.0

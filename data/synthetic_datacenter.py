@@ -8,7 +8,8 @@ services and training grows with their level, that of a plant is largest in the 
 
     log       exp(s)
     logistic  ceiling / (1 + exp(-s))                           0 to the ceiling: wind power
-    solar     ceiling sun(t) / (1 + exp(-s)), at most high      sun: sine of the elevation, 0 at night
+    solar     ceiling sun(t) / (1 + exp(-s)), at most high      sun: sine of the elevation, 0 at night; also as means
+                                                                over some hours, as forecasts have them
     sinh      ceiling sinh(s)                                   of either sign, with heavy tails: prices
 """
 
@@ -41,6 +42,11 @@ def sun(time: NDArray[np.datetime64], latitude: float, longitude: float) -> Floa
     return np.asarray(elevation.clip(0.0))
 
 
+def stepped(values: Floats, hours: int) -> Floats:
+    """Mean over each so many hours, in all of them, shape (T,)."""
+    return np.asarray(values.reshape(-1, hours).mean(axis=1).repeat(hours))
+
+
 @dataclass(frozen=True)
 class Column:
     """One column of a trace.
@@ -63,6 +69,8 @@ class Column:
         Limits of the values.
     site : list of float
         Latitude and longitude of a solar plant, degrees.
+    hours : int
+        Over which values are averaged, by day.
     """
 
     unit: str
@@ -74,6 +82,7 @@ class Column:
     low: float = 0.0
     high: float = np.inf
     site: tuple[float, float] = (0.0, 0.0)
+    hours: int = 1
 
     def latent(self, time: NDArray[np.datetime64], innovations: Floats) -> Floats:
         """Latent signal, shape (T,), from white noise of shape (terms, N), with N enough for T."""
@@ -93,7 +102,7 @@ class Column:
         else:
             found = self.ceiling / (1 + np.exp(-latent))
             if self.link == "solar":
-                found = found * sun(time, *self.site)
+                found = stepped(found * sun(time, *self.site), self.hours)
         return np.asarray(found.clip(self.low, self.high))
 
 
