@@ -18,7 +18,7 @@ from shiftgym.data import load_trace
 from shiftgym.data.mixtures import GaussianMixture, mixture
 from shiftgym.data.spec import parse_spec
 from shiftgym.evaluation.results import Run
-from shiftgym.evaluation.scores import combined_half
+from shiftgym.evaluation.statistics import combined_half
 from shiftgym.solvers import ProductAllocation
 
 SETS, POINTS = 4000, 200

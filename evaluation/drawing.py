@@ -60,6 +60,7 @@ def save(figure: Figure, path: Path) -> Path:
     for suffix, options in ((".svg", {"metadata": {"Date": None}}), (".png", {"dpi": 200})):
         buffer = io.BytesIO()
         figure.savefig(buffer, format=suffix[1:], **options)
+        figure.set_layout_engine("none")  # found once, for both
         with atomic_write(path.with_suffix(suffix), "wb") as file:
             file.write(buffer.getvalue())
     return path.with_suffix(".png")

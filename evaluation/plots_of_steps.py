@@ -29,8 +29,8 @@ def plot_distribution(run: Run) -> Figure | None:
         if keys["sweep"] or cell["about"]["clairvoyant"]:
             continue
         here = regrets.setdefault(keys["scenario"], {}) if len(regrets) < _PANELS else regrets.get(keys["scenario"], {})
-        steps = run.steps(keys["scenario"], keys["agent"], keys["seed"], ["regret"])
-        here.setdefault(keys["agent"], []).append(steps["regret"].to_numpy())
+        regret = run.core(keys["scenario"], keys["agent"], keys["seed"])["regret"]
+        here.setdefault(keys["agent"], []).append(regret)
     if not regrets:
         return None
     looks = looks_of(run)

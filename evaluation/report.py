@@ -12,7 +12,9 @@ from ..data.files import atomic_write
 from ..data.spec import parse_spec
 from .plots import draw_plots
 from .results import Run
-from .tables import Table, all_tables
+from .table import Table
+from .tables import all_tables
+from .verdicts import Verdict, verdicts
 
 _ALT = {
     "regret": "The leading score by scenario and agent",
@@ -40,12 +42,15 @@ def report(run: Run, console: Console) -> Path:
     tables = all_tables(run)
     for table in tables:
         console.print(table.rich())
+    said = verdicts(run)
+    for line in _verdict_lines(said):
+        console.print(line, markup=False, highlight=False)
     for line in _remarks(run):
         console.print(line, style="yellow", markup=False, highlight=False)
     pictures = draw_plots(run)
     target = run.folder / "report.md"
     with atomic_write(target) as file:
-        file.write(_markdown(run, tables, pictures))
+        file.write(_markdown(run, tables, said, pictures))
     return target
 
 
@@ -61,10 +66,24 @@ def _remarks(run: Run) -> list[str]:
     return remarks
 
 
-def _markdown(run: Run, tables: list[Table], pictures: list[Path]) -> str:
+def _verdict_lines(said: list[Verdict]) -> list[str]:
+    """Return a line per scenario, and how it was come by."""
+    if not said:
+        return []
+    how = (
+        f"Beyond chance: below 5% after Holm's correction for all {said[0].count} pairs of agents and scenarios, on "
+        "the same seeds and steps (moving-block bootstrap over time, Student's t over seeds)."
+    )
+    return [*(verdict.line for verdict in said), how]
+
+
+def _markdown(run: Run, tables: list[Table], said: list[Verdict], pictures: list[Path]) -> str:
     suite = run.suite
     parts = [f"# {suite.name}", suite.title, *(f"> {line}" for line in _remarks(run))]
     parts += [table.markdown() for table in tables]
+    if said:
+        *lines, how = _verdict_lines(said)
+        parts.append("\n".join(["### Verdicts", "", *(f"- {line}" for line in lines), "", how]))
     parts += [
         f"![{_ALT[path.stem]}]({path.relative_to(run.folder).with_suffix('.svg').as_posix()})" for path in pictures
     ]

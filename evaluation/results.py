@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 from safetensors.numpy import load_file
 
 from ..data.errors import ShiftgymError
 from ..data.files import atomic_write
 from .scenario import Suite
-from .scores import combined_half
+from .statistics import combined_half
 
 RUN, CELLS, FITS, EXHIBITS, FAILED = "run.json", "cells", "fits", "exhibits", "failed"
 
@@ -35,6 +36,8 @@ KEYS = (
     "synthetic",
     "clairvoyant",
 )
+#: The columns of the steps that every comparison needs.
+CORE = ("cost", "regret", "violation")
 #: An oracle that costs less than this share of what the agents cost has no cost to relate a regret to.
 NEXT_TO_NOTHING = 1e-3
 #: Scores that depend on the machine and its load.
@@ -164,17 +167,41 @@ class Run:
         path = self.cell_file(self.find(scenario, agent, seed)["id"])
         steps = path.with_suffix(".parquet")
         try:
-            return pd.read_parquet(steps, columns=columns)
+            return pq.ParquetFile(steps).read(columns).to_pandas()
         except (OSError, ValueError) as error:  # pyarrow's errors are both
             raise ShiftgymError(f"{steps} is missing or damaged ({error}): delete {path.name} and run again") from error
 
+    def core(self, scenario: str, agent: str, seed: int) -> Mapping[str, np.ndarray[Any, Any]]:
+        """Return the :data:`CORE` columns of a cell's steps, which are read once."""
+        cell = self.find(scenario, agent, seed)["id"]
+        if cell not in self._cores:
+            steps = self.steps(scenario, agent, seed, list(CORE))
+            self._cores[cell] = {name: steps[name].to_numpy() for name in CORE}
+        return self._cores[cell]
+
     def find(self, scenario: str, agent: str, seed: int) -> dict[str, Any]:
         """Return a finished cell by what it is."""
-        for cell in self.cells:
-            keys = cell["keys"]
-            if (keys["scenario"], keys["agent"], keys["seed"]) == (scenario, agent, seed):
-                return cell
-        raise ShiftgymError(f"run {str(self.folder)!r} has no finished cell of {agent} in {scenario}, seed {seed}")
+        if (scenario, agent, seed) not in self._by_key:
+            raise ShiftgymError(f"run {str(self.folder)!r} has no finished cell of {agent} in {scenario}, seed {seed}")
+        return self._by_key[scenario, agent, seed]
+
+    def seeds(self, scenario: str, agent: str) -> list[int]:
+        """Return the seeds of which the cell is finished."""
+        return [seed for seed in self.suite.seeds if (scenario, agent, seed) in self._by_key]
+
+    def same_steps(self, scenario: str) -> bool:
+        """Whether all seeds replay the same trace, so that the luck of its steps does not average out over them."""
+        return len({cell["keys"]["test"] for key, cell in self._by_key.items() if key[0] == scenario}) == 1
+
+    @functools.cached_property
+    def _by_key(self) -> dict[tuple[str, str, int], dict[str, Any]]:
+        """Finished cells by scenario, agent and seed."""
+        return {(c["keys"]["scenario"], c["keys"]["agent"], c["keys"]["seed"]): c for c in self.cells}
+
+    @functools.cached_property
+    def _cores(self) -> dict[str, Mapping[str, np.ndarray[Any, Any]]]:
+        """What :meth:`core` has read, by id of the cell."""
+        return {}
 
     def write_tables(self) -> None:
         """Write the combined tables of what is finished, read anew."""

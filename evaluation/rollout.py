@@ -17,7 +17,8 @@ from ..data.trace import Trace
 from ..envs.shifts import parse_shift
 from .red_team import AgentUnderTest
 from .scenario import Scenario
-from .scores import ForecastScores, cvar, forecast_scores, normalised_regret, sharpe_ratio, time_interval
+from .scores import ForecastScores, cvar, forecast_scores, normalised_regret, sharpe_ratio
+from .statistics import time_interval
 
 if TYPE_CHECKING:
     from ..agents.base import Agent

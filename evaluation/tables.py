@@ -1,92 +1,17 @@
-"""The tables of a report, made once and shown on a terminal or in Markdown."""
+"""The tables of a report: the leading score, sweeps, other scores, comparisons, and what was chosen."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-from rich import box
-from rich.markup import escape
-from rich.table import Table as RichTable
 
-from ..data.errors import ShiftgymError
 from .results import Run
-from .scores import LEADING, combined_half, paired
-
-NOTHING = "–"
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A text, possibly the best of its column, possibly from elsewhere."""
-
-    text: str
-    best: bool = False
-    muted: bool = False
-
-
-@dataclass
-class Table:
-    """Title, column heads (the first one is that of the row labels), rows of cells, and a note underneath."""
-
-    title: str
-    columns: list[str]
-    rows: list[list[Cell]] = field(default_factory=list)
-    note: str = ""
-
-    def rich(self) -> RichTable:
-        """For a terminal; the best of a column is bold."""
-        table = RichTable(
-            title=escape(self.title), caption=escape(self.note), box=box.SIMPLE_HEAD, title_justify="left",
-            caption_justify="left", title_style="bold", pad_edge=False,
-        )  # fmt: skip
-        for index, name in enumerate(self.columns):
-            table.add_column(escape(name), justify="right" if index else "left", no_wrap=not index, overflow="fold")
-        for row in self.rows:
-            styles = ("bold" if cell.best else "dim" if cell.muted else "" for cell in row)
-            table.add_row(
-                *(
-                    f"[{style}]{escape(cell.text)}[/]" if style else escape(cell.text)
-                    for cell, style in zip(row, styles, strict=True)
-                )
-            )
-        return table
-
-    def markdown(self) -> str:
-        """For a file; the best of a column is bold."""
-        lines = [
-            f"### {self.title}",
-            "",
-            _line(self.columns),
-            _line(["---", *["---:"] * (len(self.columns) - 1)]),
-        ]
-        for row in self.rows:
-            marks = ("**" if cell.best else "_" if cell.muted and cell.text else "" for cell in row)
-            lines.append(_line([f"{mark}{cell.text}{mark}" for cell, mark in zip(row, marks, strict=True)]))
-        return "\n".join([*lines, *(["", self.note] if self.note else []), ""])
-
-
-def _line(texts: Sequence[str]) -> str:
-    return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"
-
-
-def number(value: float, half: float = math.nan, decimals: int = 3) -> str:
-    """Write a number with so many decimals, and the half-width of its interval when there is one."""
-    if not math.isfinite(value):
-        return NOTHING
-    if abs(value) >= 1000:
-        return f"{value:.3g}"
-    return f"{value:.{decimals}f}" + (f" ±{half:.{decimals}f}" if math.isfinite(half) else "")
-
-
-def _decimals(values: pd.DataFrame) -> int:
-    """As many decimals as the typical value of a table needs to show three digits, at least two."""
-    sizes = np.abs(values.to_numpy(float))
-    sizes = sizes[np.isfinite(sizes) & (sizes > 0)]
-    return 3 if not len(sizes) else int(np.clip(2 - np.floor(np.log10(np.median(sizes))), 2, 9))
+from .scores import LEADING
+from .statistics import combined_half
+from .table import Cell, Table, decimals_of, number, pivot, short
+from .tables_of_comparisons import comparison_tables
 
 
 def all_tables(run: Run) -> list[Table]:
@@ -96,7 +21,7 @@ def all_tables(run: Run) -> list[Table]:
     tables = [_leading(run, table)] if (table["sweep"] == "").any() else []
     tables += [_sweep(table, name, run.score) for name in sweeps]
     tables += [_scores(table)]
-    return tables + _paired(run, table) + _choices(run)
+    return [*tables, *comparison_tables(run), *_choices(run)]
 
 
 def _choices(run: Run) -> list[Table]:
@@ -120,8 +45,8 @@ def _leading(run: Run, table: pd.DataFrame) -> Table:
     score = run.score
     table = table[table["sweep"] == ""]
     scenarios = list(table["scenario"].unique())
-    mean = _pivot(table, score, scenarios)
-    half = _pivot(table, f"{score}_half", scenarios)
+    mean = pivot(table, score, scenarios)
+    half = pivot(table, f"{score}_half", scenarios)
     many = len(scenarios) > 1
     if many:
         half["average"] = _average_halves(run.results, table, scenarios, score)
@@ -134,7 +59,7 @@ def _leading(run: Run, table: pd.DataFrame) -> Table:
     best = mean[contestants].min()
     head = f"{LEADING[score].capitalize()}{_mark(run.synthetic)}"
     view = Table(f"{head}: mean ±95% interval over seeds and time (lower is better)", ["agent", *mean.columns])
-    decimals = _decimals(mean[contestants])
+    decimals = decimals_of(mean[contestants])
     for agent, row in mean.iterrows():
         ranked = bool(contestants[agent])
         texts = [number(row[c], half.loc[agent, c], decimals) for c in mean.columns]
@@ -169,7 +94,7 @@ def _add_published(run: Run, view: Table, scenarios: list[str], many: bool) -> N
 
 def _average_halves(results: pd.DataFrame, table: pd.DataFrame, scenarios: list[str], score: str) -> pd.Series:
     """Half-widths of averages over scenarios: seeds are paired across them, slots independent."""
-    squares = _pivot(table, f"{score}_half_time", scenarios).pow(2)
+    squares = pivot(table, f"{score}_half_time", scenarios).pow(2)
     over_time = squares.sum(axis=1) ** 0.5 / len(scenarios)
     mine = results[results["scenario"].isin(scenarios)]
     by_seed = mine.groupby(["agent", "seed"], sort=False)[score].mean()
@@ -188,7 +113,7 @@ def _sweep(table: pd.DataFrame, sweep: str, score: str) -> Table:
     mean = table.pivot_table(index="agent", columns="severity", values=score, sort=False)
     half = table.pivot_table(index="agent", columns="severity", values=f"{score}_half", sort=False)
     contestants = ~table.groupby("agent", sort=False)["clairvoyant"].first()
-    best, decimals, axis = mean[contestants].min(), _decimals(mean[contestants]), sweep_axis(table)
+    best, decimals, axis = mean[contestants].min(), decimals_of(mean[contestants]), sweep_axis(table)
     head = f"{LEADING[score].capitalize()} against {axis}{f': {sweep}' if axis != sweep else ''}"
     view = Table(head, ["agent", *(f"{axis} {c:g}" for c in mean.columns)])
     for agent, row in mean.iterrows():
@@ -228,55 +153,8 @@ def _scores(table: pd.DataFrame) -> Table:
     columns = [column for column in columns if column[1] in mean and mean[column[1]].notna().any()]
     view = Table("Other scores, averaged over all scenarios and seeds", ["agent", *(head for head, _, _ in columns)])
     for agent, row in mean.iterrows():
-        view.rows.append([Cell(str(agent)), *(Cell(_short(row[name] * factor)) for _, name, factor in columns)])
+        view.rows.append([Cell(str(agent)), *(Cell(short(row[name] * factor)) for _, name, factor in columns)])
     return view
-
-
-def _short(value: float) -> str:
-    if not math.isfinite(value):
-        return NOTHING
-    if abs(value) >= 1000:
-        return f"{value:.0f}"
-    return f"{value:.3g}" if abs(value) >= 1e-4 or value == 0 else f"{value:.0e}"
-
-
-def _paired(run: Run, table: pd.DataFrame) -> list[Table]:
-    """Cost of every agent against the best one on average, on the same seeds and steps."""
-    table = table[(table["sweep"] == "") & ~table["clairvoyant"].astype(bool)]
-    agents, scenarios = list(table["agent"].unique()), list(table["scenario"].unique())
-    if len(agents) < 2:
-        return []
-    mean = _pivot(table, run.score, scenarios).mean(axis=1, skipna=False)
-    if mean.isna().all():
-        return []
-    best = str(mean.idxmin())
-    view = Table(
-        f"Mean cost minus that of {best}, on the same seeds and steps, ±95% interval, and share of steps won",
-        ["agent", *scenarios],
-    )
-    for agent in (agent for agent in agents if agent != best):
-        view.rows.append([Cell(agent), *(Cell(_versus(run, scenario, agent, best)) for scenario in scenarios)])
-    return [view]
-
-
-def _versus(run: Run, scenario: str, agent: str, other: str) -> str:
-    seeds = run.suite.seeds
-    try:
-        mine, theirs = (
-            [run.steps(scenario, name, seed, ["cost"])["cost"].to_numpy() for seed in seeds] for name in (agent, other)
-        )
-        replayed = {run.find(scenario, agent, seed)["keys"]["test"] for seed in seeds}
-    except ShiftgymError:
-        return NOTHING
-    result = paired(mine, theirs, same_steps=len(replayed) == 1)
-    half = result.interval.half
-    decimals = int(np.clip(1 - np.floor(np.log10(half)), 1, 9)) if half > 0 else 4  # two digits of the interval
-    form = "+.3g" if max(abs(result.difference), half) >= 1e4 else f"+.{decimals}f"
-    return f"{result.difference:{form}} ±{half:{form[1:]}}, {100 * result.win_rate:.0f}%"
-
-
-def _pivot(table: pd.DataFrame, score: str, scenarios: list[str]) -> pd.DataFrame:
-    return table.set_index(["agent", "scenario"])[score].unstack("scenario", sort=False)[scenarios]
 
 
 def _mark(synthetic: bool) -> str:

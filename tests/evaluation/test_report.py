@@ -22,7 +22,8 @@ from shiftgym.evaluation.report import report
 from shiftgym.evaluation.results import Run
 from shiftgym.evaluation.run import execute
 from shiftgym.evaluation.scenario import Published, Scenario, Suite
-from shiftgym.evaluation.tables import Cell, Table, all_tables, number
+from shiftgym.evaluation.table import Cell, Table, number
+from shiftgym.evaluation.tables import all_tables
 
 
 @pytest.fixture(scope="module")
