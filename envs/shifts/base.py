@@ -6,6 +6,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -122,10 +123,10 @@ class Scene:
     Attributes
     ----------
     trace : Trace
-        The trace before the shift.
+        The trace before the shift, with all its columns.
     reference : array, shape (T, D)
-        The values that maxima, means and quantiles are taken of: the outcome, unless the shift works on
-        another channel. Where a reading differs from its outcome, both are thus distorted alike.
+        The values, in the chosen columns, that maxima, means and quantiles are taken of: the outcome, unless the
+        shift works on another channel. Where a reading differs from its outcome, both are thus distorted alike.
     rng : numpy.random.Generator
         Source of randomness, in the same state for outcome and reading.
     first : int
@@ -190,7 +191,7 @@ class SingleShift(Shift):
     def parameters(cls) -> dict[str, Parameter]:
         """Parameters by name, the shift's own ones first."""
         found = {field.name: field.metadata["parameter"] for field in dataclasses.fields(cls)}
-        common = [field.name for field in dataclasses.fields(SingleShift)]
+        common = [field.name for field in dataclasses.fields(ArrayShift)]
         return {name: found[name] for name in sorted(found, key=lambda name: name in common)}
 
     def effective(self) -> SingleShift:
@@ -275,6 +276,12 @@ class SingleShift(Shift):
 class ArrayShift(SingleShift):
     """Base of the shifts that distort the values of one channel, column by column."""
 
+    columns: str | None = parameter(
+        None,
+        kind="text",
+        doc="names of the columns that are shifted, separated by blanks, * for any text; all of them by default",
+    )
+
     @abstractmethod
     def distort(self, values: Values, scene: Scene) -> Values:
         """Return distorted values of the same shape.
@@ -282,7 +289,7 @@ class ArrayShift(SingleShift):
         Parameters
         ----------
         values : array, shape (T, D)
-            Read-only.
+            Read-only; the chosen columns.
         scene : Scene
             Trace, reference values, generator and first active slot.
         """
@@ -294,18 +301,36 @@ class ArrayShift(SingleShift):
                 "use 'outcome' or 'observed'"
             )
         seed, first = int(rng.integers(2**63)), self.first(trace)
-        reference: Values = getattr(trace, self.channel)
+        whole: Values = getattr(trace, self.channel)
+        chosen = self._chosen(trace)
+        reference = whole[:, chosen]
 
         def run(values: Values) -> Values:
-            changed = self._distorted(values, Scene(trace, reference, np.random.default_rng(seed), first))
+            scene = Scene(trace, reference, np.random.default_rng(seed), first)
+            changed = values.copy()
+            changed[:, chosen] = self._distorted(values[:, chosen], scene)
             return changed if self.channel == "context" else np.maximum(changed, trace.outcome_low)
 
-        changes: dict[str, Any] = {self.channel: run(reference)}
+        changes: dict[str, Any] = {self.channel: run(whole)}
         if self.channel == "outcome":
             same = np.array_equal(trace.observed, trace.outcome)
             changes["observed"] = changes["outcome"] if same else run(trace.observed)
         requests = trace.requests if self.channel == "context" else None  # else they no longer add up
         return trace.replace(requests=requests, **changes)
+
+    def _chosen(self, trace: Trace) -> slice | list[int]:
+        """Places of the columns that are shifted."""
+        if self.columns is None:
+            return slice(None)
+        names = trace.context_names if self.channel == "context" else trace.outcome_names
+        patterns = self.columns.split()
+        for pattern in patterns:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                raise ShiftError(
+                    f"columns of shift {self.name!r} is {self.columns!r}, but no column of channel {self.channel!r} of "
+                    f"trace {trace.name!r} is called {pattern!r}: give some of {', '.join(names)}"
+                )
+        return [place for place, name in enumerate(names) if any(fnmatchcase(name, pattern) for pattern in patterns)]
 
     def _distorted(self, values: Values, scene: Scene) -> Values:
         changed = np.asarray(self.distort(values, scene), dtype=np.float64)

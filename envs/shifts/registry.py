@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from ...data.errors import UnknownNameError
-from .base import Compose, Shift, SingleShift, compose
+from .base import ArrayShift, Compose, Shift, SingleShift, compose
 from .parameters import ShiftError
 from .text import NAME, NONE, read_calls
 
@@ -135,7 +135,7 @@ def describe_shifts() -> list[dict[str, str]]:
     for cls in _SHIFTS.values():
         required = _required(cls)
         defaults = {field.name: field.default for field in dataclasses.fields(cls)}
-        common = {field.name for field in dataclasses.fields(SingleShift)}
+        common = {field.name for field in dataclasses.fields(ArrayShift)}
         own = {name: spec for name, spec in cls.parameters().items() if name not in common}
         parameters = (
             f"{name}{'' if name in required else f'={defaults[name]}'} ({spec.doc})" for name, spec in own.items()

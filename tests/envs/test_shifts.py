@@ -279,6 +279,27 @@ def test_channel_limits_what_changes(channel, changed):
         assert np.array_equal(getattr(shifted, name), expected)
 
 
+def test_columns_limit_what_changes():
+    trace = load_trace("synthetic-datacenter[:200]")
+    text = 'scale(factor=2.0, columns="requests:* training:T4")'
+    assert str(parse_shift(text)) == text
+    changed = (apply(text, trace).outcome != trace.outcome).any(axis=0)
+    assert [n for n, moved in zip(trace.outcome_names, changed, strict=True) if moved] == [
+        *("requests:code", "requests:conv", "training:T4")
+    ]
+    prices = apply("offset(amount=1.0, channel=context, columns=price:*)", trace)
+    assert np.array_equal(prices.outcome, trace.outcome)
+    assert (prices.context != trace.context).all(axis=0).tolist() == [True] * 3 + [False] * 6
+    # what is taken over all columns is taken over the chosen ones only
+    pair = apply('correlation(share=1, columns="training:T4 training:P100")', trace)
+    assert np.corrcoef(pair.outcome[:, 6:].T)[0, 1] == pytest.approx(1, abs=1e-6)
+    assert np.array_equal(pair.outcome[:, :6], trace.outcome[:, :6])
+    with pytest.raises(
+        ShiftError, match=r"columns of shift 'scale' .* no column .* called 'train:\*': give some of renewable:CA"
+    ):
+        apply('scale(columns="requests:* train:*")', trace)
+
+
 def test_context_channel_needs_context():
     bare = make_trace(context=np.empty((0, 0)), context_names=(), context_units=())
     with pytest.raises(ShiftError, match="has no context"):
@@ -876,7 +897,7 @@ def test_the_page_lists_every_shift():
             f"| `{row['name']}` | {row['family']} | {row['parameters']} | {row['models']} | {row['source']} |" in page
         )
     common = parse_shift("scale").parameters()
-    for name in ("onset", "severity", "channel"):
+    for name in ("onset", "severity", "channel", "columns"):
         assert f"| `{name}` | {common[name].doc} |" in page
 
 
