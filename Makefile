@@ -3,8 +3,9 @@ PYTHON ?= python3
 PYTEST ?= -n auto --maxprocesses 8
 VENV := .venv
 BIN := $(VENV)/bin
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-.PHONY: help quick test slow lint types format clean
+.PHONY: help quick test slow lint types format docs clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -19,13 +20,17 @@ test: $(VENV)/.installed-dev  ## set up and run the tests
 slow: $(VENV)/.installed-dev  ## run the tests that take more than ten seconds each
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(PYTEST) -m slow
 
-lint: $(VENV)/.installed-dev types  ## check style, formatting and types
+lint: $(VENV)/.installed-dev types  ## check style, formatting, types, and that the documentation builds
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	PICTURES=false $(MKDOCS) --site-dir build/site-check
 
 types: $(VENV)/.installed-dev  ## check types
 	@mkdir -p build/typed && ln -sfn "$(CURDIR)" build/typed/shiftgym
 	$(BIN)/mypy
+
+docs: $(VENV)/.installed-dev  ## build the documentation: build/site/index.html
+	$(MKDOCS)
 
 format: $(VENV)/.installed-dev  ## put the code into the house's form
 	$(BIN)/ruff check --fix .
@@ -49,5 +54,5 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/pip
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/pip install -c constraints.txt -e ".[dev]"
+	$(BIN)/pip install -c constraints.txt -e ".[dev,docs]"
 	@touch $@

@@ -248,7 +248,7 @@ class ConvexProblem(DecisionProblem):
     def solve(self, scenarios: Array, weights: Array | None = None) -> Array:
         """Minimisers (B, d) to the accuracy of the backend; equal weights only, which DPP demands."""
         self._check(scenarios, weights)
-        y = torch.as_tensor(scenarios).double()
+        y = _doubles(scenarios)
         with torch.no_grad():
             decisions = self._call(self._layer(y.shape[1]), y, y.new_zeros(len(y), self.decision_dim))
         return self._like(self.project_box(decisions), scenarios)
@@ -256,7 +256,7 @@ class ConvexProblem(DecisionProblem):
     def adjoint(self, scenarios: Array, decisions: Array, cotangent: Array, weights: Array | None = None) -> Adjoint:
         """Both estimators from one backward pass of the layer; solves once more than :meth:`solve` did."""
         self._check(scenarios, weights)
-        y = torch.as_tensor(scenarios).detach().double().requires_grad_()
+        y = _doubles(scenarios).requires_grad_()
         pull = torch.as_tensor(cotangent).detach().double()
         linear = y.new_zeros(len(y), self.decision_dim).requires_grad_()
         layer = self._layer(y.shape[1])
@@ -328,6 +328,11 @@ class ConvexProblem(DecisionProblem):
         if isinstance(array, np.ndarray):
             return values.detach().numpy().astype(np.result_type(array.dtype, np.float32))
         return values.detach().to(dtype=array.dtype, device=array.device)
+
+
+def _doubles(values: Array) -> Tensor:
+    """A tensor that needs no gradient; a copy of an array, as torch warns of read-only ones, which a replay has."""
+    return values.detach().double() if isinstance(values, Tensor) else torch.from_numpy(np.array(values, np.float64))
 
 
 @contextmanager

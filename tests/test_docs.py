@@ -23,7 +23,7 @@ from shiftgym import evaluate
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "CONTRIBUTING.md"]
-COMMANDS = [*PAGES, "docs/shifts.md"]
+COMMANDS = [*PAGES, "docs/shifts.md", "docs/quickstart.md", "docs/own.md"]
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -77,6 +77,22 @@ def test_the_page_of_the_environments_runs() -> None:
 def test_the_page_of_the_diffusions_runs(capsys: pytest.CaptureFixture[str]) -> None:
     run_python("docs/diffusion_dfl.md")
     assert capsys.readouterr().out == "(4, 1) (4, 50, 1)\n"
+
+
+def test_the_quickstart_runs(tmp_path: Path) -> None:
+    with ran("docs/quickstart.md", tmp_path) as names:
+        regret = names["table"].pivot(index="agent", columns="scenario", values="normalised_regret")
+        assert (regret.loc["oracle"] == 0).all()
+        assert (tmp_path / "my-agent" / "agent.json").is_file()
+
+
+def test_what_people_bring_of_their_own_runs(tmp_path: Path) -> None:
+    with ran("docs/own.md", tmp_path) as names:
+        cost = names["ranked"].pivot(index="agent", columns="scenario", values="cost")
+        assert cost["as it was"]["residual-saa"] < cost["as it was"]["persistence"]
+        assert names["again"].days == 15
+        assert (names["bought"].query("agent == 'oracle'")["regret"].abs() < 1e-3).all()
+        assert (names["bought"].query("agent != 'oracle'")["regret"] > 1).all()
 
 
 @pytest.fixture(scope="module")
