@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from .catalogue import PublicFile, catalogue, entry, public_files
+from .catalogue import PublicFile, catalogue, entry, long_stand_ins, public_files
 from .errors import ShiftgymError
 from .fetch import fetch, find, status
 from .mixtures import generated
@@ -30,7 +30,8 @@ def list_command(console: Console) -> int:
         slot = kind + format_duration(info.slot)
         table.add_row(info.name, slot, info.quantity, where, info.title)
     console.print(table)
-    console.print("Each has a stand-in that needs no download: put synthetic- before its name.")
+    longer = ", ".join(long_stand_ins())
+    console.print(f"Each has a stand-in that needs no download: put synthetic- before its name. Longer: {longer}")
     console.print(f"Generated, with a law that is known: {', '.join(generated())}", soft_wrap=True)
     return 0
 

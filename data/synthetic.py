@@ -75,7 +75,7 @@ SYNTHETIC_NAMES = (
     "datacenter-2021-prices-2022",
     "datacenter-ca-nl",
 )
-LONG = ("datacenter",)  # stand-ins that are longer than any real trace
+LONG = {"datacenter": "datacenter-2021"}  # stand-ins longer than any real trace, and what they are fitted to
 DEFAULT_SLOT = 2.0
 
 GRID = 0.1  # seconds: the rate of a request log is constant within a cell, far below the shortest slot
@@ -482,9 +482,10 @@ def _trace(name: str, model: SeriesModel, outcome: Floats, slot: float) -> Trace
 
 
 def _provenance(name: str) -> Provenance:
+    fitted = LONG.get(name, name)
     return Provenance(
         source="shiftgym.data.synthetic",
         licence="Apache-2.0",
         synthetic=True,
-        notes=f"Generated, not measured: a stochastic model fitted to {name}, for use where the real trace is not.",
+        notes=f"Generated, not measured: a stochastic model fitted to {fitted}, for use where the real trace is not.",
     )

@@ -24,6 +24,7 @@ def test_list_shows_every_trace(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert all(name in shown for name in catalogue())
     assert shown.count("not downloaded") == len(catalogue())
+    assert "synthetic-datacenter" in shown
 
 
 def test_names_are_whole_in_a_narrow_terminal(
@@ -35,7 +36,7 @@ def test_names_are_whole_in_a_narrow_terminal(
     assert all(name in shown for name in catalogue())
 
 
-@pytest.mark.parametrize("name", [*catalogue(), "synthetic-azure-2023-conv"])
+@pytest.mark.parametrize("name", [*catalogue(), "synthetic-azure-2023-conv", "synthetic-datacenter"])
 def test_info_shows_origin_and_licence(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["info", name]) == 0
     shown = capsys.readouterr().out

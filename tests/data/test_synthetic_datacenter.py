@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from shiftgym.data import list_traces, load_trace, trace_info
-from shiftgym.data.synthetic_datacenter import sun
+from shiftgym.data.fit_datacenter import fit_column, latent, principal_axes, residual
+from shiftgym.data.synthetic import _parameters
+from shiftgym.data.synthetic_datacenter import SIGNAL, datacenter_model, sun
 
 OUTCOMES = (
     *("renewable:CA", "renewable:NL", "renewable:DE", "requests:code", "requests:conv"),
@@ -38,3 +41,29 @@ def test_the_sun_is_highest_at_noon_and_in_june() -> None:
         assert abs(int(np.argmax(days.max(axis=1))) - 171) <= 5
         assert abs(np.degrees(np.arcsin(days.max())) - (90 - latitude + 23.44)) < 2  # it is seen at half past only
         assert days.min() == 0
+
+
+def test_factors_are_found_again() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.uniform(-0.6, 0.6, (12, 2))
+    correlation = truth @ truth.T
+    np.fill_diagonal(correlation, 1)
+    found = principal_axes(correlation, 2)
+    assert found @ found.T == pytest.approx(truth @ truth.T, abs=1e-3)  # loadings are unique up to a rotation
+    assert np.square(principal_axes(np.ones((3, 3)), 1)).max() < 1  # nothing is left of a column of its own: almost
+
+
+def test_a_refit_of_the_stand_in_finds_its_signals() -> None:
+    table = _parameters()["datacenter"]["datacenter-2021"]
+    trace, columns = load_trace("synthetic-datacenter"), table["columns"]
+    model = datacenter_model({**table, "count": len(trace)})
+    values = dict(zip(columns, np.concatenate((trace.outcome, trace.context), axis=1).T, strict=True))
+    for name in ("price:NL", "forecast:irradiance:NL"):
+        truth, column = columns[name], model.columns[name]
+        signal = latent(trace.time, values[name], truth)
+        again = column.values(trace.time, signal)
+        assert np.abs(again - values[name]).mean() < 0.005 * values[name].max()  # at dawn and dusk it cannot be told
+        found, rest = fit_column(trace.time, values[name], truth)
+        assert {key: np.shape(found[key]) for key in SIGNAL} == {key: np.shape(truth[key]) for key in SIGNAL}
+        assert rest.std() == pytest.approx(residual(trace.time, signal, truth).std(), rel=0.25)
+        assert abs(rest.mean()) < 0.05
