@@ -32,6 +32,7 @@ _ENVIRONMENTS = {
     "Portfolio": "portfolio",
     "ProductAllocation": "allocation",
     "Inventory": "inventory",
+    "DataCenter": "data_center",
 }
 
 for _name, _module in _ENVIRONMENTS.items():

@@ -7,6 +7,7 @@ from typing import Any
 from ..data.errors import UnknownNameError
 from .allocation import ProductAllocation
 from .base import Adjoint, DecisionProblem, ProblemError
+from .data_center import DataCenter
 from .inventory import Inventory
 from .portfolio import Portfolio
 from .power import PowerScheduling
@@ -15,6 +16,7 @@ from .provisioning import Provisioning
 __all__ = [
     "PROBLEMS",
     "Adjoint",
+    "DataCenter",
     "DecisionProblem",
     "Inventory",
     "Portfolio",
@@ -27,7 +29,8 @@ __all__ = [
 
 #: Problems by the name under which a saved agent finds them again.
 PROBLEMS: dict[str, type[DecisionProblem]] = {
-    problem.__name__: problem for problem in (Inventory, Portfolio, PowerScheduling, ProductAllocation, Provisioning)
+    problem.__name__: problem
+    for problem in (DataCenter, Inventory, Portfolio, PowerScheduling, ProductAllocation, Provisioning)
 }
 
 

@@ -56,6 +56,7 @@ class DayAhead:
         self.serving = fleet.serving
         self._program = _box_program(fleet)
         self._solver, self.backend = load_program(self._program, solver, interior=fleet.size >= _MANY)
+        self._anchored = False
 
     def plan(
         self,
@@ -139,6 +140,27 @@ class DayAhead:
         if not self.integer:
             return instances, placed_load, relaxed, relaxed
         return instances, placed_load, relaxed, self._fixed(vectors, self.serving.power(instances, placed_load))
+
+    def restart(self) -> None:
+        """Make the next schedule a function of its arguments alone, whatever was planned before.
+
+        A day may have several cheapest schedules, which differ once the day is settled; which of them is found depends
+        on where the solver starts. Here it starts from the schedule of a made-up day, which costs hardly more time than
+        to start from the day before.
+        """
+        if not self._anchored:
+            fleet, slots = self.fleet, np.ones(self.fleet.slots)
+            gpus, services = sum(fleet.inference_capacity), len(fleet.services)
+            work = sum(fleet.training_capacity) / len(fleet.classes)
+            typical = Levels(
+                np.outer(fleet.renewable_limit, 0.3 * slots),
+                np.outer(np.full(services, 0.02 * gpus / services), slots),
+                np.outer(np.full(len(fleet.classes), 0.15 * work), slots),
+            )
+            self.plan(np.full((fleet.size, fleet.slots), 0.1), typical)
+            self._solver.anchor()
+            self._anchored = True
+        self._solver.restart()
 
     def _place(self, chosen: Cover, relaxed: Point) -> tuple[Vector, Vector]:
         """Instances and load (P, D, T) near the powers of the relaxed solution."""

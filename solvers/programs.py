@@ -20,6 +20,12 @@ class Solver(Protocol):
     def solve(self, vectors: Vectors) -> Point:
         """Optimum; raises :class:`ProblemError` when there is none."""
 
+    def anchor(self) -> None:
+        """Let :meth:`restart` come back to where the last solve ended."""
+
+    def restart(self) -> None:
+        """Make the next solve independent of those since the anchor."""
+
 
 def load(program: Program, solver: str, interior: bool = False) -> tuple[Solver, Backend]:
     """Give a program to the solver asked for, see :func:`.backend.choose`.
@@ -38,12 +44,12 @@ def _failure(name: str, status: object) -> ProblemError:
 
 
 class HighsProgram:
-    """A linear program that stays in HiGHS; the next solve starts from the last basis."""
+    """A linear program that stays in HiGHS; the next solve starts from the last basis, or from an anchored one."""
 
     def __init__(self, program: Program, interior: bool = False) -> None:
         import highspy
 
-        self._interior = interior
+        self._interior, self._basis = interior, None
         matrix = program.matrix()
         sense = np.array(program.sense)
         self._floor, self._ceiling = sense != "<", sense != ">"
@@ -76,6 +82,16 @@ class HighsProgram:
         solution = highs.getSolution()
         value = highs.getInfo().objective_function_value
         return Point(np.array(solution.col_value), np.array(solution.row_dual), value)
+
+    def anchor(self) -> None:
+        """Keep the basis."""
+        self._basis = self._highs.getBasis()
+
+    def restart(self) -> None:
+        """Forget the last solve, and take the basis that was kept."""
+        self._highs.clearSolver()
+        if self._basis is not None:
+            self._highs.setBasis(self._basis)
 
 
 class GurobiProgram:
@@ -113,6 +129,13 @@ class GurobiProgram:
         if not len(self._conic):
             duals[self._linear] = self._rows.Pi
         return Point(np.array(self._x.X), duals, self._model.ObjVal)
+
+    def anchor(self) -> None:
+        """Nothing: a restart begins from nothing."""
+
+    def restart(self) -> None:
+        """Forget the last solve."""
+        self._model.reset()
 
 
 class ClarabelProgram:
@@ -154,3 +177,9 @@ class ClarabelProgram:
         duals[most] = -z[first + len(least) : first + len(least) + len(most)]
         x = np.clip(solution.x, vectors.lower, vectors.upper)
         return Point(x, duals, min(solution.obj_val, solution.obj_val_dual))
+
+    def anchor(self) -> None:
+        """Nothing: no solve knows of another."""
+
+    def restart(self) -> None:
+        """Nothing, likewise."""

@@ -9,6 +9,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from shiftgym.data import Trace, register_trace
+from shiftgym.solvers.fleet import Fleet
 
 START = np.datetime64("2026-01-01T00:00", "ns")
 
@@ -100,12 +101,52 @@ def products(steps: int = 90, count: int = 4, seed: int = 0) -> Trace:
     )
 
 
+def fleet_days(days: int = 40, seed: int = 0, period: int = 4) -> Trace:
+    """Hours of a fleet of two centers with one service and one training class; its days have only four of them."""
+    rng = np.random.default_rng(seed)
+    hour = np.arange(period * days)
+    wave = np.sin(2 * np.pi * hour / period)[:, None]
+    sun = np.maximum(wave, 0.0)
+    outcome = (
+        900 * sun * rng.uniform(0.3, 1.0, (len(hour), 1)),
+        600 * rng.uniform(0.1, 1.0, (len(hour), 1)),
+        (150 + 50 * wave) * rng.lognormal(0, 0.1, (len(hour), 1)),
+        700 * rng.lognormal(0, 0.2, (len(hour), 1)),
+    )
+    prices = 0.08 + 0.05 * rng.standard_normal((len(hour), 2))  # at times negative
+    return Trace(
+        name="fleet",
+        time=START + hour * np.timedelta64(1, "h"),
+        outcome=np.concatenate(outcome, axis=1),
+        slot=3600.0,
+        outcome_names=("renewable:CA", "renewable:NL", "requests:conv", "training:V100"),
+        outcome_units=("kW", "kW", "req/s", "GPU h/h"),
+        outcome_low=0.0,
+        context=np.concatenate((prices, rng.uniform(0.1, 0.5, (len(hour), 2)), sun), axis=1),
+        context_names=("price:CA", "price:NL", "carbon:CA", "carbon:NL", "forecast:irradiance:CA"),
+        context_units=("$/kWh", "$/kWh", "kg/kWh", "kg/kWh", "W/m2"),
+    )
+
+
+#: The fleet that goes with them.
+FLEET = Fleet.of_size(
+    2,
+    centers=("CA", "NL"),
+    services=("conv",),
+    classes=("V100",),
+    training_power=(0.25,),
+    utilisation=(0.8,),
+    windows=(2,),
+    slots=4,
+).to_dict()
+
 WORLDS = {
     "Provisioning": workload,
     "PowerScheduling": load,
     "Portfolio": market,
     "ProductAllocation": products,
     "Inventory": demand,
+    "DataCenter": fleet_days,
 }
 for _name, _world in WORLDS.items():
     register_trace(f"small-{_name}", _world)
@@ -127,6 +168,7 @@ for _name in ("two-stage-diffusion", "diffusion-dfl-reparam", "diffusion-dfl-sco
 SMALL: dict[str, dict[str, Any]] = {
     "PowerScheduling": {"lookback": 2},
     "Portfolio": {"assets": 5, "components": 4, "window": 3},
+    "DataCenter": {"fleet": FLEET, "integer": False, "episode_steps": 6},
 }
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("Provisioning", {}),
@@ -143,7 +185,15 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("ProductAllocation", {}),
     ("Inventory", {"order": "random"}),
     ("Inventory", {"carry": True, "lookback": 3, "episode_steps": 9}),
+    ("DataCenter", {}),
+    ("DataCenter", {"action": "relative", "fleet": {**FLEET, "carry_over": True, "terminal": "free"}}),
+    ("DataCenter", {"action": "schedule", "order": "random"}),
 ]
+
+
+def steps(name: str, usual: int) -> int:
+    """How many steps a test takes in a world: few where each solves linear programs."""
+    return usual if not name.startswith("DataCenter") else max(8, usual // 12)
 
 
 def make(name: str, **keywords: Any) -> Any:

@@ -15,7 +15,7 @@ from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.env_checker import check_env as check_sb3
 
 from shiftgym.data import ShiftgymError
-from tests.worlds import VARIANTS, WORLDS, make, make_vec
+from tests.worlds import FLEET, VARIANTS, WORLDS, make, make_vec, steps
 
 each_variant = pytest.mark.parametrize(("name", "keywords"), VARIANTS)
 each_world = pytest.mark.parametrize("name", WORLDS)
@@ -59,7 +59,7 @@ def test_sb3_checker(name: str, keywords: dict[str, Any]) -> None:
 @each_world
 def test_two_environments_with_one_seed_match(name: str) -> None:
     keywords = {"shift": "gaussian(scale=0.2)", "order": "random", "shift_seed": 3}
-    check_environments_match(make(name, **keywords), make(name, **keywords), num_steps=100, seed=5)
+    check_environments_match(make(name, **keywords), make(name, **keywords), num_steps=steps(name, 100), seed=5)
 
 
 @each_variant
@@ -71,7 +71,7 @@ def test_vector_equals_single_step_by_step(mode: str, name: str, keywords: dict[
     assert native.action_space == single.action_space
     same(native.reset(seed=11), single.reset(seed=11))
     native.action_space.seed(0)
-    for _ in range(150):
+    for _ in range(steps(name, 150)):
         actions = native.action_space.sample() * 1.2  # some requests break the bounds
         same(native.step(actions), single.step(actions))
 
@@ -82,7 +82,7 @@ def test_disabled_autoreset_with_masks(name: str, keywords: dict[str, Any]) -> N
     same(native.reset(seed=2), single.reset(seed=2))
     native.action_space.seed(0)
     lengths = np.random.default_rng(0)
-    for _ in range(120):
+    for _ in range(steps(name, 120)):
         actions = native.action_space.sample()
         result = native.step(actions)
         same(result, single.step(actions))
@@ -105,11 +105,12 @@ def test_a_row_replays_what_it_would_alone(name: str, keywords: dict[str, Any]) 
     alone = [make_vec(name, 1, **keywords) for _ in starts]
     same(together.reset(seed=0)[0], np.concatenate([one.reset(seed=row)[0] for row, one in enumerate(alone)]))
     together.action_space.seed(0)
-    for step in range(100):
-        if step == 7:  # row 0 stays where the others are, but ends later
+    count = steps(name, 100)
+    for step in range(count):
+        if step == min(7, count // 3):  # row 0 stays where the others are, but ends later
             together.reset(options={"reset_mask": np.array([True, False, False, False])})
             alone[0].reset()
-        if step == 45:
+        if step == 45 * count // 100:
             together.reset(options={"start": starts})
             for one, start in zip(alone, starts, strict=True):
                 one.reset(options={"start": start})
@@ -136,22 +137,28 @@ def test_disabled_autoreset_refuses_to_step_on(name: str) -> None:
 
 @each_variant
 def test_the_oracle_is_feasible_and_nothing_beats_it(name: str, keywords: dict[str, Any]) -> None:
-    """Its own decisions have no regret and break no constraint on decisions, any other has regret."""
+    """Its own decisions have no regret and break no constraint on decisions, any other has regret.
+
+    Who leaves work undone in a data center saves money, and who may put it off until tomorrow too; multiples of a
+    forecast do not reach every level.
+    """
     vector = make_vec(name, 4, **keywords)
     task = vector.unwrapped.task
     vector.reset(seed=0)
     stateful = task.layout.previous > 0
-    for step in range(25):
+    reached = keywords.get("action") != "relative"
+    for step in range(steps(name, 25)):
         seen = vector.unwrapped.foresight()
         assert seen.shape == (4, task.problem.outcome_dim + task.layout.previous)
         outcomes, state = np.split(seen, [task.problem.outcome_dim], axis=1)
         best = task.problem.perfect(outcomes, state if stateful else None)
         _, reward, _, _, info = vector.step(best if step % 2 else vector.action_space.sample())
         if step % 2:
-            np.testing.assert_allclose(info["regret"], 0.0, atol=1e-9)
+            np.testing.assert_allclose(info["regret"], 0.0, atol=1e-9 if reached else 0.1)
             for family in task.problem.hard_families:
                 assert not info[f"violation_{family}"].any()
-        assert np.all(info["regret"] > -1e-9)
+        done = ~np.any([info[f"violation_{family}"] > 0 for family in task.problem.soft_families], axis=0)
+        assert np.all(info["regret"] > -1e-9, where=done & reached)
         np.testing.assert_allclose(reward, -info["cost"])
 
 
@@ -164,11 +171,11 @@ def test_the_future_never_shows(name: str, keywords: dict[str, Any]) -> None:
     plain = task.dataset()[0]
     noise = np.random.default_rng(1)
     for point in (0, 3, len(task) // 2):
-        day = name == "PowerScheduling"  # decides about a whole day: its slots all lie ahead
+        ahead = {"PowerScheduling": 24, "DataCenter": FLEET["slots"]}.get(name, 1)  # a day decided about lies ahead
         begins = int(np.searchsorted(trace.time.astype(np.int64), task.points.time[point] * 1e9))
         outcome, context = trace.outcome.copy(), trace.context.copy()
         outcome[begins:] += noise.random(outcome[begins:].shape)
-        following = begins + (24 if day else 1)  # the context of what is decided is known
+        following = begins + ahead  # the context of what is decided is known
         context[following:] += noise.random(context[following:].shape)
         changed = make(name, trace=trace.replace(outcome=outcome, observed=outcome, context=context), **keywords)
         seen = changed.unwrapped.task.dataset()[0]
