@@ -183,7 +183,7 @@ class DataCenterTask(RowTask):
         return super().foresee(points, self.problem.known_state(previous))
 
     def _plausible_states(self) -> Floats:
-        """States (K, S): any charge of the batteries where they need not return, and backlogs of up to two hours' mean work.
+        """States (K, S): any charge of the batteries where they need not return, and up to two hours' work waiting.
 
         Where neither varies, the state is the same on all days.
         """

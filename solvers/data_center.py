@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from ..data.errors import UnknownNameError
 from .arrays import Array, beyond, in_double, kind, largest, masses, namespace, nothing, on_numpy
+from .backend import CAN
 from .base import Adjoint, DecisionProblem, ProblemError
 from .day_ahead import DayAhead
+from .decision_box import decision_box
 from .fleet import Fleet
 from .protective_levels import quantile, smallest_box
 from .schedule import Levels, Schedule, layout
@@ -24,8 +26,6 @@ from .settlement import Outcome, Settlement, settle
 Values = NDArray[np.float64]
 
 ACTIONS = ("levels", "relative", "schedule")
-#: Ranges of relative levels: multiples of the forecast of renewables, of requests and of arrivals.
-RELATIVE = {"renewables": (0.0, 1.0), "requests": (0.5, 4.0), "arrivals": (0.5, 4.0)}
 #: An hour for which next to nothing is forecast counts as this share of the day's peak, so that multiples count.
 _LEAST_FORECAST = 0.05
 #: Units of the hard families of a schedule, which are blocks of its decisions, and of all soft families.
@@ -88,7 +88,8 @@ class DataCenter(DecisionProblem):
     integer : bool
         Whether instances are whole; False schedules with the linear relaxation.
     solver : {"auto", "gurobi", "highs", "clarabel"}
-        What solves the programs, see :func:`shiftgym.solvers.backend.choose`.
+        What solves the programs, see :func:`shiftgym.solvers.backend.choose`. A day may have several cheapest
+        schedules, of which solvers find different ones: with "auto" what is installed shows in the results.
     promise : float
         Share of the scenarios that the levels of :meth:`solve` withstand, in every family.
 
@@ -119,11 +120,13 @@ class DataCenter(DecisionProblem):
         fleet: Fleet | Mapping[str, Any] | None = None,
         action: str = "levels",
         integer: bool = True,
-        solver: str = "auto",
+        solver: str = "highs",
         promise: float = 0.95,
     ) -> None:
         if action not in ACTIONS:
             raise UnknownNameError("action", action, ACTIONS)
+        if solver not in ("auto", *CAN):
+            raise UnknownNameError("solver", solver, ("auto", *CAN))
         if not isinstance(integer, bool):
             raise ProblemError(f"integer is {integer!r}: give True for whole instances, or False")
         if not 0 < promise <= 1:
@@ -137,7 +140,7 @@ class DataCenter(DecisionProblem):
         self.uncertain_dim = sum(self.rows.values()) * self.fleet.slots
         self.known_dim = 2 * self.fleet.size * self.fleet.slots + (self.uncertain_dim if action == "relative" else 0)
         self.outcome_dim = self.uncertain_dim + self.known_dim
-        self.low, self.high = self._bounds()
+        self.low, self.high = decision_box(self.fleet, action)
         self.decision_dim = len(self.low)
         soft = [name for name in _SOFT if name != "storage" or action == "schedule"]
         hard = (
@@ -166,28 +169,6 @@ class DataCenter(DecisionProblem):
     def parameters(self) -> dict[str, Any]:
         """The constructor's keywords."""
         return dict(self._parameters)
-
-    def _bounds(self) -> tuple[Values, Values]:
-        """The box of decisions."""
-        fleet, serving = self.fleet, self.fleet.serving
-        if self.action == "relative":
-            ranges = np.array([RELATIVE[name] for name, count in self.rows.items() for _ in range(count * fleet.slots)])
-            return ranges[:, 0].copy(), ranges[:, 1].copy()
-        gpus, capacity = sum(fleet.inference_capacity), np.array(fleet.training_capacity)
-        need = np.full(len(serving.classes), np.inf)
-        np.minimum.at(need, serving.klass, serving.gpus / serving.capacity)
-        per_request = np.bincount(serving.service_of, serving.share * need)  # GPUs per req/s of a service
-        served = gpus / per_request
-        if self.action == "levels":
-            limits = [np.array(fleet.renewable_limit), served, fleet.allowed @ capacity]
-            high = np.concatenate(limits).repeat(fleet.slots)
-            return np.zeros_like(high), high
-        limit: dict[str, Any] = {"shares": 1.0, "carried": capacity[:, None], "reserved": capacity[:, None]}
-        limit |= {"instances": np.array(fleet.inference_capacity)[:, None] / 2, "load": served.max()}
-        for name, field in (("purchase", "grid_limit"), ("charge", "charge_power"), ("discharge", "discharge_power")):
-            limit[name] = np.array(getattr(fleet, field))[:, None]
-        high = np.concatenate([np.broadcast_to(limit[name], shape).ravel() for name, shape in layout(fleet).items()])
-        return np.zeros_like(high), high
 
     # ------------------------------------------------------------------ the parts of an outcome, a decision, a state
     def outcome(self, vector: Values) -> Outcome:
