@@ -123,7 +123,7 @@ class Layout:
         places = [self.naive[column] for column in self.known]
         facts = observations[:, places].reshape(len(observations), *[1] * (scenarios.ndim - 2), len(places))
         told = scenarios + 0 * facts[..., :1]  # a copy, of an array or of a tensor that is differentiated
-        told[..., list(self.known)] = facts
+        told[..., list(self.known)] = facts + 0 * told[..., :1]  # torch wants one dtype
         return told
 
     def state(self, observations: Any) -> Any:

@@ -13,7 +13,8 @@ import pytest
 
 from shiftgym.agents import Agent, agent_class, list_agents, load_agent, make_agent
 from shiftgym.data.errors import ShiftgymError
-from tests.worlds import BUDGETS, demand, make, make_vec
+from shiftgym.solvers import ProblemError
+from tests.worlds import BUDGETS, demand, make, make_vec, steps
 
 NAMES = list_agents()
 TASKS: list[tuple[str, dict[str, Any]]] = [
@@ -24,15 +25,31 @@ TASKS: list[tuple[str, dict[str, Any]]] = [
     ("ProductAllocation", {}),
     ("Inventory", {}),
     ("Inventory", {"carry": True}),
+    ("DataCenter", {"integer": False}),
 ]
+#: Agents that follow the gradient of the cost of decisions, which a settled day has not.
+FOLLOW_THE_COST = {
+    "dfl",
+    "bandit",
+    "dfl-gaussian-reparam",
+    "dfl-gaussian-score",
+    "diffusion-dfl-reparam",
+    "diffusion-dfl-score",
+    "kl-dro",
+    "w-dro",
+    "three-d",
+    "augment-cutout",
+    "augment-gaussian",
+    "augment-perlin",
+}
 
 
-def replay(agent: Agent, name: str, keywords: dict[str, Any], steps: int = 20) -> dict[str, Any]:
+def replay(agent: Agent, name: str, keywords: dict[str, Any], usual: int = 20) -> dict[str, Any]:
     """Mean of every entry of info over a replay of three rows."""
     vector = make_vec(name, 3, **keywords)
     observations, _ = vector.reset(seed=0, options={"start": np.array([0, 5, 9])})
     infos = []
-    for _ in range(steps):
+    for _ in range(steps(name, usual)):
         seen = vector.unwrapped.foresight() if agent.clairvoyant else observations
         actions = agent.act(seen)
         assert actions.shape == (3, vector.unwrapped.task.problem.decision_dim)
@@ -51,10 +68,15 @@ def test_fits_decides_and_survives_a_save(agent_name: str, name: str, keywords: 
         with pytest.raises(ShiftgymError, match=f"agent '{agent_name}' is made for {made_for[0]}"):
             make_agent(agent_name, **budget).fit(make(name, **keywords))
         return
+    if name == "DataCenter" and agent_name in FOLLOW_THE_COST:
+        with pytest.raises(ProblemError, match="gives no gradient of its cost.*such as persistence"):
+            make_agent(agent_name, **budget).fit(make(name, **keywords))
+        return
     agent, again = (make_agent(agent_name, **budget).fit(make(name, **keywords)) for _ in range(2))
     scores = replay(agent, name, keywords)
     assert scores == replay(again, name, keywords)
-    assert scores["regret"] >= -1e-9
+    if not any(scores[f"violation_{family}"] for family in agent.problem_.soft_families):
+        assert scores["regret"] >= -1e-9
     if agent.clairvoyant:
         assert scores["regret"] == pytest.approx(0.0, abs=1e-9)
     if agent_name not in ("random", "bandit"):  # what a solver decides breaks no constraint of its own

@@ -31,7 +31,7 @@ def test_scenarios_take_over_what_is_known(samples: int) -> None:
 
 
 def test_tensors_keep_the_gradient_of_the_rest() -> None:
-    forecast = torch.ones((2, 3), requires_grad=True)
+    forecast = torch.ones((2, 3), dtype=torch.float64, requires_grad=True)  # observations are float32
     told = LAYOUT.told(torch.tensor(SEEN), 2 * forecast)
     told.sum().backward()
     assert forecast.grad is not None

@@ -41,6 +41,7 @@ def run_in(name: str, folder: Path, score: str = "", **keywords: Any) -> Run:
         ("Portfolio", {}, "normalised_regret"),
         ("ProductAllocation", {}, "regret"),  # exp of minus a lot
         ("Inventory", {"carry": True}, "normalised_regret"),
+        ("DataCenter", {}, "normalised_regret"),
     ],
 )
 def test_a_run_ends_in_a_report(name: str, keywords: dict[str, Any], score: str, tmp_path: Path) -> None:
@@ -48,7 +49,8 @@ def test_a_run_ends_in_a_report(name: str, keywords: dict[str, Any], score: str,
     assert run.score == score
     oracle = run.results.query("agent == 'oracle'")
     assert oracle["regret"].abs().max() < 1e-9
-    assert (run.results["regret"] > -1e-9).all()
+    if name != "DataCenter":  # who leaves work undone saves its cost, and is reported for it
+        assert (run.results["regret"] > -1e-9).all()
     markdown = report(run, Console(quiet=True)).read_text()
     assert "plots/replay.svg" in markdown
 
