@@ -21,6 +21,7 @@ from .center_program import OVERDRAFT_PRICE, center_program, center_vectors, set
 from .fleet import Fleet
 from .instances import Cover, cover, place, relaxed_cover
 from .programs import load as load_program
+from .scenario_program import Scenarios, scenario_levels
 from .schedule import Day, Decided, Given, Levels, Schedule, check_array, planned_power, routed_level
 from .second_order import SecondOrder, robust_shares
 from .share_program import add_queue
@@ -28,9 +29,6 @@ from .sparse import Point, Program, Vector, Vectors
 from .training_queue import executed, first_in_first_out, queue
 
 __all__ = ["DayAhead", "Levels", "Schedule"]
-
-#: Centers from which on the first solve is by interior point.
-_MANY = 30
 
 
 class DayAhead:
@@ -55,7 +53,7 @@ class DayAhead:
         self.fleet, self.solver, self.integer = fleet, solver, integer
         self.serving = fleet.serving
         self._program = _box_program(fleet)
-        self._solver, self.backend = load_program(self._program, solver, interior=fleet.size >= _MANY)
+        self._solver, self.backend = load_program(self._program, solver)
         self._anchored = False
 
     def plan(
@@ -105,6 +103,38 @@ class DayAhead:
         reserved = executed(shares, day.levels.arrivals, self.fleet.slots) + carried
         decided = Decided(shares, carried, reserved, instances, placed_load)
         return finish(self.fleet, day, decided, self._blocks(point), relaxed.value, str(self.backend))
+
+    def plan_scenarios(
+        self,
+        prices: Vector,
+        renewables: Vector,
+        scenarios: Scenarios,
+        charge: Vector | None = None,
+        backlog: Vector | None = None,
+    ) -> Schedule:
+        """Cheapest schedule whose CVaR of violations over scenarios is not positive, see :mod:`.scenario_program`.
+
+        The levels of requests and the training come from the linear relaxation; whole instances are chosen for them
+        afterwards, so that the gap is wider than that of :meth:`plan`.
+
+        Parameters
+        ----------
+        renewables : array, shape (D, T)
+            R^low [kW], which each chance constraint (15a) has by itself.
+        scenarios : Scenarios
+            Requests and arrivals that are thought possible.
+        prices, charge, backlog
+            As in :meth:`plan`.
+        """
+        fleet = self.fleet
+        scenarios = scenarios.checked(fleet)
+        mean = Levels(renewables, scenarios.requests.mean(0), scenarios.arrivals.mean(0))
+        day = self._day(prices, mean, charge, backlog)
+        requests, given = scenario_levels(fleet, scenarios, self.solver, day)
+        day = day._replace(levels=day.levels._replace(requests=requests))
+        load = self.serving.class_load(requests)
+        chosen = cover(self.serving, load) if self.integer else relaxed_cover(self.serving, load)
+        return self._complete(day, chosen, given)
 
     def _complete(self, day: Day, chosen: Cover, given: Given) -> Schedule:
         """Schedule around training that is already decided."""

@@ -30,7 +30,7 @@ class Solver(Protocol):
 def load(program: Program, solver: str, interior: bool = False) -> tuple[Solver, Backend]:
     """Give a program to the solver asked for, see :func:`.backend.choose`.
 
-    ``interior`` asks for an interior-point method in the first solve, which pays for large programs.
+    ``interior`` asks HiGHS for an interior-point method, whose solution need not be a vertex: it pays for many rows.
     """
     kind = "socp" if program.cones else "lp"
     backend = choose(solver, kind, program.columns.size + sum(program.cones), program.rows.size)
@@ -49,12 +49,14 @@ class HighsProgram:
     def __init__(self, program: Program, interior: bool = False) -> None:
         import highspy
 
-        self._interior, self._basis = interior, None
+        self._basis: Any = None
         matrix = program.matrix()
         sense = np.array(program.sense)
         self._floor, self._ceiling = sense != "<", sense != ">"
         self._highs: Any = highspy.Highs()  # type: ignore[no-untyped-call]
         self._highs.silent()
+        self._highs.setOptionValue("solver", "ipm" if interior else "simplex")
+        self._highs.setOptionValue("run_crossover", "off")
         self._optimal = highspy.HighsModelStatus.kOptimal
         lp = highspy.HighsLp()
         lp.num_row_, lp.num_col_ = matrix.shape
@@ -67,15 +69,13 @@ class HighsProgram:
         self._rows = np.arange(matrix.shape[0], dtype=np.int32)
 
     def solve(self, vectors: Vectors) -> Point:
-        """Optimum by the simplex method from the last basis; the first one of a large program by interior point."""
+        """Optimum; by the simplex method it starts from the last basis."""
         highs = self._highs
         highs.changeColsCost(len(self._columns), self._columns, vectors.cost)
         highs.changeColsBounds(len(self._columns), self._columns, vectors.lower, vectors.upper)
         lower = np.where(self._floor, vectors.rhs, -np.inf)
         upper = np.where(self._ceiling, vectors.rhs, np.inf)
         highs.changeRowsBounds(len(self._rows), self._rows, lower, upper)
-        highs.setOptionValue("solver", "ipm" if self._interior else "simplex")
-        self._interior = False
         highs.run()
         if highs.getModelStatus() != self._optimal:
             raise _failure("HiGHS", highs.modelStatusToString(highs.getModelStatus()))
