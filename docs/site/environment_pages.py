@@ -98,8 +98,8 @@ def _spaces(env: Any) -> str:
         ("Action", f"float32, shape {space.shape}, in [{low}, {high}]"),
         ("Outcome", f"{problem.outcome_dim} × {units}" if problem.outcome_dim > 1 else units),
         ("Reward", "minus the cost of the step"),
-        ("Executed", f"a request that breaks {_families(problem, problem.hard_families)} is projected"),
-        ("Measured after it", _families(problem, problem.soft_families) or "—"),
+        ("Projected", f"a request that breaks {_families(problem, problem.hard_families)}"),
+        ("Measured", _families(problem, problem.soft_families)),
         ("`info`", ", ".join(f"`{key}`" for key in env.reset(seed=0)[1])),
     ]
     return table(("", "By default"), [row for row in rows if row[1]])
