@@ -34,7 +34,7 @@ def test_everything_that_is_registered_has_a_page(site: ModuleType) -> None:
     assert {f"shifts/{name}.md" for name in list_shifts()} <= pages
     names = [name for name in gymnasium.registry if name.startswith("shiftgym/")]
     assert {f"environments/{name.removeprefix('shiftgym/')[:-3]}.md" for name in names} <= pages
-    assert sorted(re.findall(r"^## (\S+) ", site.made()["gallery.md"](), re.MULTILINE)) == list_suites()
+    assert sorted(re.findall(r"^## (\S+) {#suite", site.made()["gallery.md"](), re.MULTILINE)) == list_suites()
 
 
 def test_notes_are_about_something(site: ModuleType) -> None:

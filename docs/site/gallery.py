@@ -89,6 +89,9 @@ def _page() -> str:
         " 95 % intervals. A run leaves these tables and pictures, and a report to browse, in its folder.",
         "",
     ]
+    verdict = re.search(r"^\| Published .*?(?=\n\n)", (DOCS / "findings.md").read_text(encoding="utf-8"), re.M | re.S)
+    if verdict:
+        lines += ["## What reproduced, and what did not", "", verdict[0].replace("](#", "](findings.md#"), ""]
     known = findings()
     told = [suite for suite in suites() if any(suite.name in finding.suites for finding in known)]
     for suite in [*told, *(suite for suite in suites() if suite not in told)]:
@@ -106,7 +109,7 @@ def _entry(suite: Suite, about: list[Finding]) -> list[str]:
         lines += ["No findings are written down for this suite yet.", ""]
     for finding in about:
         lines += [f"**[{finding.title}](findings.md#{slugify(finding.title, '-')})**", ""]
-        lines += [f"![{finding.title}]({_place(finding, index)})\n" for index in range(len(finding.figures))]
+        lines += [f"![{finding.title}]({_place(finding, index)}){{loading=lazy}}\n" for index in range(len(finding.figures))]
     return lines
 
 
