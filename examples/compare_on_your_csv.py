@@ -1,4 +1,4 @@
-"""Compare agents on a trace of your own: who still decides well when next year is not like this one?
+"""Compare agents on a trace of your own, as it is and as it may become.
 
     python examples/compare_on_your_csv.py [FILE --time COLUMN --load COLUMN --unit UNIT]
 

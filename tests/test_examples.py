@@ -28,7 +28,7 @@ def table(printed: str, title: str) -> dict[str, list[float]]:
 def test_agents_compared_on_a_csv_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run("compare_on_your_csv.py")
     cost = table(capsys.readouterr().out, "cost of a day")
-    as_it_was, more, noise, meter_fails = range(4)
+    as_it_was, more, _noise, meter_fails = range(4)
     assert cost["residual-saa"][as_it_was] < min(cost["saa"][as_it_was], cost["persistence"][as_it_was])
     assert cost["persistence"][more] < cost["residual-saa"][more]  # what has learned a level is wrong about another
     assert cost["saa"][meter_fails] == cost["saa"][as_it_was]  # it does not look

@@ -109,7 +109,8 @@ def _entry(suite: Suite, about: list[Finding]) -> list[str]:
         lines += ["No findings are written down for this suite yet.", ""]
     for finding in about:
         lines += [f"**[{finding.title}](findings.md#{slugify(finding.title, '-')})**", ""]
-        lines += [f"![{finding.title}]({_place(finding, index)}){{loading=lazy}}\n" for index in range(len(finding.figures))]
+        places = [_place(finding, index) for index in range(len(finding.figures))]
+        lines += [f"![{finding.title}]({place}){{loading=lazy}}\n" for place in places]
     return lines
 
 
