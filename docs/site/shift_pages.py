@@ -58,8 +58,8 @@ def _page(row: dict[str, str]) -> str:
             "",
             f"![{name}: a trace as it was and as it is shifted](../img/shifts/{name}.svg)",
             "",
-            f"*`{parse_shift(text)}` on `{trace}`: left the trace as it was (grey) and shifted (blue), right what became"
-            " of its values.*",
+            f"*`{parse_shift(text)}` on `{trace}`: left the trace as it was (grey) and shifted (blue), right what"
+            " became of its values.*",
             "",
             markdown(rest, f"{cls.__module__}.{cls.__qualname__}"),
             "",
