@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import joblib
 from rich.console import Console
 
 import shiftgym  # noqa: F401 (registers the environments)
@@ -20,6 +19,7 @@ from shiftgym.data.errors import ShiftgymError
 from shiftgym.evaluation.agent_spec import AgentSpec, split_agents
 from shiftgym.evaluation.fast import Fast
 from shiftgym.evaluation.listing import KINDS, listing
+from shiftgym.evaluation.pool import BACKENDS, make_pool
 from shiftgym.evaluation.progress import for_console
 from shiftgym.evaluation.results import Run
 from shiftgym.evaluation.run import Interrupted, StoppedError, execute
@@ -42,6 +42,8 @@ def evaluate(
     *,
     out: str | Path | None = None,
     jobs: int | None = None,
+    backend: str = "local",
+    address: str | None = None,
     device: str = "cpu",
 ) -> pd.DataFrame:
     """Fit every agent and replay every scenario, once per seed.
@@ -57,7 +59,11 @@ def evaluate(
     out : path, optional
         Folder that keeps the run, which resumes when this is called again; a temporary one by default.
     jobs : int, optional
-        Processes; as many as there are cores by default. 1 stays in this process.
+        Fits or cells that are computed at once; as many as there are cores by default. 1 stays in this process.
+    backend : str
+        ``"local"`` for processes of this machine, ``"ray"`` for a Ray cluster.
+    address : str, optional
+        Of a running Ray cluster; by default one is started on this machine.
     device : str
         Where agents are fitted.
 
@@ -81,8 +87,8 @@ def evaluate(
     """
     specs = tuple(map(AgentSpec.parse, agents))
     suite = Suite("evaluate", scenarios=tuple(scenarios), agents=specs, seeds=parse_seeds(seeds))
-    with tempfile.TemporaryDirectory(prefix="shiftgym-") as folder:
-        tally = execute(suite, folder if out is None else out, jobs=jobs or joblib.cpu_count(), device=device)
+    with tempfile.TemporaryDirectory(prefix="shiftgym-") as folder, make_pool(backend, jobs, address) as pool:
+        tally = execute(suite, folder if out is None else out, pool=pool, device=device)
         if tally.failed:
             raise ShiftgymError("; ".join(f"{label}: {error}" for label, error in tally.failed.items()))
         return Run(tally.run.folder).results
@@ -109,14 +115,10 @@ def _run(options: argparse.Namespace, console: Console) -> int:
 
     suite = _suite(options)
     folder = Path(options.out or Path("runs") / suite.name.replace("/", "-"))
-    tally = execute(
-        suite,
-        folder,
-        jobs=options.jobs,
-        device=options.device,
-        fits=options.fits,
-        progress=for_console(console),
-    )
+    with make_pool(options.backend, options.jobs, options.address) as pool:
+        tally = execute(
+            suite, folder, pool=pool, device=options.device, fits=options.fits, progress=for_console(console)
+        )
     target = report(Run(folder), console)
     console.print(f"Results, pictures and report: {target.parent}", markup=False, highlight=False, soft_wrap=True)
     return 1 if tally.failed else 0
@@ -255,9 +257,9 @@ def _add_run_options(run: argparse.ArgumentParser) -> None:
     run.add_argument("--set", metavar="KEY=VALUE", nargs="+", default=[], help="keywords of the environment")
     run.add_argument("--out", metavar="FOLDER", help="folder of the run (default: runs/SUITE, runs/SUITE-fast)")
     run.add_argument("--fits", metavar="FOLDER", help="folder of fitted agents, to share them between runs")
-    run.add_argument(
-        "--jobs", metavar="N", type=_jobs, default=joblib.cpu_count(), help="processes (default: %(default)s)"
-    )
+    run.add_argument("--jobs", metavar="N", type=_jobs, help="fits or cells at once (default: one per core)")
+    run.add_argument("--backend", choices=BACKENDS, default="local", help="where they run (default: %(default)s)")
+    run.add_argument("--address", help="of a running Ray cluster (default: one is started here)")
     run.add_argument("--device", default="cpu", help="where agents are fitted (default: %(default)s)")
 
 

@@ -300,6 +300,11 @@ def list_agents() -> list[str]:
     return list(_REGISTRY)
 
 
+def own_agents() -> dict[str, type[Agent]]:
+    """Agents that were registered by class: those of the user's own."""
+    return {name: entry for name, entry in _REGISTRY.items() if not isinstance(entry, str)}
+
+
 def agent_class(name: str) -> type[Agent]:
     """Class of an agent; its module is imported now, so that listing agents stays light.
 

@@ -22,7 +22,7 @@ DEFAULT_SLOT = 2.0
 Loader = Callable[[], Trace | RequestLog]
 Files = tuple[tuple[str, int], ...]  # paths, each with the time of its last change
 
-_own: dict[str, Loader] = {}
+_own: dict[str, functools._lru_cache_wrapper[Trace | RequestLog]] = {}
 
 
 def list_traces() -> list[str]:
@@ -76,6 +76,11 @@ def register_trace(name: str, loader: Loader) -> None:
     if name.removeprefix(SYNTHETIC) in {**catalogue(), **generated()} or name in long_stand_ins():
         raise TraceError(f"trace name {name!r} is taken by the catalogue: choose another")
     _own[name] = functools.cache(loader)
+
+
+def own_traces() -> dict[str, Loader]:
+    """Loaders by name, as they were registered."""
+    return {name: loader.__wrapped__ for name, loader in _own.items()}
 
 
 def load_requests(name: str) -> RequestLog:

@@ -9,13 +9,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import joblib
+import loky
 import psutil
 
 _PACKAGES = (
     "shiftgym",
     "gymnasium",
-    "joblib",
+    "loky",
     "numpy",
     "pandas",
     "pyarrow",
@@ -37,7 +37,7 @@ def describe() -> dict[str, Any]:
             "system": f"{platform.system()} {platform.machine()}",
             "cpu": _cpu(),
             "cores": psutil.cpu_count(logical=False) or psutil.cpu_count(),
-            "usable_cores": joblib.cpu_count(),
+            "usable_cores": loky.cpu_count(),
             "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         },
     }

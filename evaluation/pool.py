@@ -1,18 +1,21 @@
-"""Running independent tasks, in this process or in a pool of them, and handing results over as they come."""
+"""Running independent tasks somewhere, and handing each result over as it comes."""
 
 from __future__ import annotations
 
 import errno
-import importlib
-import signal
-import threading
 import traceback
-import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from types import TracebackType
+from typing import Generic, Protocol, Self, TypeVar
 
-import joblib
+from ..data.errors import ShiftgymError, UnknownNameError
+
+#: How often a task is run whose worker dies each time, before that is held to be the task's doing.
+TRIES = 3
+#: What the command line and :func:`make_pool` know.
+BACKENDS = ("local", "ray")
 
 
 class Labelled(Protocol):
@@ -44,50 +47,88 @@ class Outcome(Generic[T, R]):
     disk_full: bool = False
 
 
-def run_tasks(function: Callable[[T], R], tasks: Sequence[T], jobs: int = 1) -> Generator[Outcome[T, R], None, None]:
-    """Call ``function`` for every task and yield each outcome as soon as it is there, in any order.
+class Pool(ABC):
+    """Where tasks are run. Nothing is started before the first of them; ``with`` or ``close`` ends it."""
+
+    @abstractmethod
+    def run(self, function: Callable[[T], R], tasks: Sequence[T]) -> Generator[Outcome[T, R], None, None]:
+        """Call ``function`` for every task and yield each outcome as soon as it is there, in any order.
+
+        An error ends its own task only. A task whose worker dies is run again, :data:`TRIES` times in all. Closing
+        the generator early gives up what is still running.
+
+        Parameters
+        ----------
+        function : callable
+            Importable by name from other processes.
+        tasks : sequence
+            Each is independent of the others.
+        """
+
+    def close(self) -> None:
+        """End the workers."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class InProcess(Pool):
+    """One task after the other, in this process."""
+
+    def run(self, function: Callable[[T], R], tasks: Sequence[T]) -> Generator[Outcome[T, R], None, None]:  # noqa: D102
+        for task in tasks:
+            yield attempt(function, task)
+
+
+def make_pool(backend: str = "local", jobs: int | None = None, address: str | None = None) -> Pool:
+    """Return the pool of a backend, not yet started.
 
     Parameters
     ----------
-    function : callable
-        Importable by name when ``jobs > 1``.
-    tasks : sequence
-        Each is independent of the others; an error ends its own task only.
-    jobs : int
-        Processes, each kept to one thread; 1 stays in this process.
+    backend : str
+        ``"local"``: processes of this machine, or this process for one job. ``"ray"``: tasks of a Ray cluster.
+    jobs : int, optional
+        Tasks that run at once; by default as many as there are cores, here or in the cluster.
+    address : str, optional
+        A running Ray cluster, such as ``"auto"`` or ``"ray://head:10001"``; by default one is started on this machine.
+
+    Raises
+    ------
+    ShiftgymError
+        If the backend does not exist or Ray is not installed, or an address is given to a backend without one.
     """
-    if jobs == 1 or len(tasks) <= 1:
-        for task in tasks:
-            yield _guarded(function, task)
-        return
-    with joblib.parallel_config(backend="loky", n_jobs=min(jobs, len(tasks)), inner_max_num_threads=1):
-        parallel = joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="2*n_jobs")
-        with warnings.catch_warnings():
-            # a worker whose memory grew is replaced, which is as it should be and loses nothing
-            warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
-            # a run that ends early says itself what is finished and what is not
-            warnings.filterwarnings("ignore", ".*tasks (have been successfully|which were still)", UserWarning)
-            yield from parallel(joblib.delayed(_in_worker)(function, task) for task in tasks)
+    if backend not in BACKENDS:
+        raise UnknownNameError("backend", backend, BACKENDS)
+    if address is not None and backend != "ray":
+        raise ShiftgymError(f"address {address!r} is for backend 'ray', and the backend is {backend!r}: leave one out")
+    if backend == "ray":
+        from .ray_cluster import RayCluster
+
+        return RayCluster(jobs, address)
+    from .local_processes import LocalProcesses, usable_cores
+
+    jobs = jobs or usable_cores()
+    return InProcess() if jobs == 1 else LocalProcesses(jobs)
 
 
-def _in_worker(function: Callable[[T], R], task: T) -> Outcome[T, R]:
-    """Run a task in a worker.
-
-    Ctrl-C, which a terminal sends to every process, is left to the one that hands out the tasks. Torch is loaded
-    before the first task ends, because loky takes a worker whose memory grows after that for a leaking one.
-    """
-    importlib.import_module("torch")
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return _guarded(function, task)
-
-
-def _guarded(function: Callable[[T], R], task: T) -> Outcome[T, R]:
+def attempt(function: Callable[[T], R], task: T) -> Outcome[T, R]:
+    """Call the function, whose error is an outcome as well."""
     try:
         return Outcome(task, function(task))
     except Exception as error:  # whatever an agent raises must not end the other cells
         message = f"{type(error).__name__}: {error}"
         return Outcome(task, error=message, details=traceback.format_exc(), disk_full=_disk_full(error))
+
+
+def given_up(task: T, reason: str) -> Outcome[T, R]:
+    """Return the outcome of a task that took its worker with it every time."""
+    message = f"its worker died {TRIES} times, killed or out of memory: fewer jobs at once leave more memory for each"
+    return Outcome(task, error=message, details=reason)
 
 
 def _disk_full(error: BaseException | None) -> bool:

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +16,7 @@ from ..data.files import atomic_write
 from ..data.trace import Trace
 from .cells import Cell, load_traces, plan, trace_digest
 from .machine import describe
-from .pool import Outcome, run_tasks
+from .pool import InProcess, Outcome, Pool
 from .progress import Progress
 from .results import FAILED, FITS, RUN, Run, write_json
 from .rollout import TestBench, make_training_env
@@ -32,7 +31,7 @@ class Interrupted(ShiftgymError):  # noqa: N818 (not an error of anyone's)
 
 
 class StoppedError(ShiftgymError):
-    """No space is left, or a worker died; what was finished is on disk."""
+    """No space is left; what was finished is on disk."""
 
 
 @dataclass
@@ -64,7 +63,7 @@ def execute(
     suite: Suite,
     folder: str | Path,
     *,
-    jobs: int = 1,
+    pool: Pool | None = None,
     device: str = "cpu",
     fits: str | Path | None = None,
     progress: Progress | None = None,
@@ -79,8 +78,8 @@ def execute(
         What to run.
     folder : path
         The run; made when missing. Cells in it that belong to other suites or settings are left alone.
-    jobs : int
-        Processes, each kept to one thread.
+    pool : Pool, optional
+        Where fits and cells are computed; in this process by default.
     device : str
         Where agents are fitted.
     fits : path, optional
@@ -103,7 +102,7 @@ def execute(
     if suite.selection:
         suite.selection.check_data(suite)
         trials, place = suite.selection.suite(suite), run.folder / SELECTION
-        execute(trials, place, jobs=jobs, device=device, fits=fits, progress=progress)
+        execute(trials, place, pool=pool, device=device, fits=fits, progress=progress)
         choices = choose(suite.selection, suite, Run(place))
         suite = selected(suite, choices)
     traces = load_traces(suite)
@@ -117,14 +116,12 @@ def execute(
     write_json(run.folder / RUN, record)
     shelf = run.folder / FITS if fits is None else Path(fits)
     try:
-        _compute(missing, tally, shelf, jobs, progress or Progress())
+        _compute(missing, tally, shelf, pool or InProcess(), progress or Progress())
     except BaseException as error:
         with contextlib.suppress(ShiftgymError, OSError):  # a full disk must not hide what went wrong
             _close(tally, record)
         if isinstance(error, KeyboardInterrupt):
             raise Interrupted(f"interrupted: {tally}") from None
-        if isinstance(error, BrokenProcessPool):
-            raise StoppedError(f"a worker died, killed or out of memory: {tally}; fewer --jobs need less") from error
         raise
     _close(tally, record)
     return tally
@@ -153,40 +150,46 @@ def _check_benches(suite: Suite) -> None:
                 raise ShiftgymError(f"scenario {scenario.name!r} cannot be replayed: {error}") from error
 
 
-def _compute(missing: Sequence[Cell], tally: Tally, shelf: Path, jobs: int, progress: Progress) -> None:
+def _compute(missing: Sequence[Cell], tally: Tally, shelf: Path, pool: Pool, progress: Progress) -> None:
     """Fit what the missing cells need, then replay them."""
     fits = {cell.fit.id: cell.fit for cell in missing}
     fits = {name: fit for name, fit in fits.items() if not (shelf / name).is_dir()}
     broken = set()
+    run, shelf = Run(tally.run.folder.absolute()), shelf.absolute()  # workers may have a working folder of their own
     with progress.show(len(fits) + len(missing), reused=tally.reused):
-        fitting = run_tasks(functools.partial(run_fit, folder=shelf), list(fits.values()), jobs)
+        fitting = pool.run(functools.partial(run_fit, folder=shelf), list(fits.values()))
         with contextlib.closing(fitting):
             for fitted in fitting:
-                _account(fitted, tally, progress)
-                broken |= {fitted.task.id} if fitted.error else set()
+                broken |= set() if _account(fitted, shelf / fitted.task.id, tally, progress) else {fitted.task.id}
         for cell in missing:
             if cell.fit.id in broken:
                 progress.advance(cell.label, error=f"see {cell.fit.label}")
         replayable = [cell for cell in missing if cell.fit.id not in broken]
-        replays = run_tasks(functools.partial(run_cell, run=tally.run, fits=shelf), replayable, jobs)
+        replays = pool.run(functools.partial(run_cell, run=run, fits=shelf), replayable)
         with contextlib.closing(replays):
             for replay in replays:
-                _account(replay, tally, progress)
-                tally.computed += not replay.error
+                tally.computed += _account(replay, run.cell_file(replay.task.id), tally, progress)
 
 
-def _account(outcome: Outcome[Any, Any], tally: Tally, progress: Progress) -> None:
-    """Note what became of a fit or cell; a full disk ends the run, because nothing more could be kept."""
+def _account(outcome: Outcome[Any, Any], file: Path, tally: Tally, progress: Progress) -> bool:
+    """Note what became of a fit or cell, and return whether it is finished, which its file says.
+
+    A full disk ends the run, because nothing more could be kept.
+    """
     label, report = outcome.task.label, tally.run.folder / FAILED / f"{outcome.task.id}.txt"
+    if not outcome.error and not file.exists():
+        hint = f"{file} is not seen here: give a folder that all machines of the cluster share (--out, --fits)"
+        outcome = dataclasses.replace(outcome, error=hint)
     progress.advance(label, outcome.error)
     if outcome.disk_full:
         raise StoppedError(f"{outcome.error}; {tally}")
     if outcome.error:
         tally.failed[label] = outcome.error
-        with atomic_write(report) as file:
-            file.write(f"{label}\n\n{outcome.details}")
+        with atomic_write(report) as written:
+            written.write(f"{label}\n\n{outcome.details}")
     else:
         report.unlink(missing_ok=True)
+    return not outcome.error
 
 
 def _record(suite: Suite, cells: Sequence[Cell], traces: Mapping[str, Trace]) -> dict[str, Any]:

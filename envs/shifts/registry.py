@@ -54,6 +54,12 @@ def list_shifts() -> list[str]:
     return sorted(_SHIFTS)
 
 
+def own_shifts() -> dict[str, type[SingleShift]]:
+    """Shifts that are not of this package: those of the user's own."""
+    room = __name__.rpartition(".")[0]
+    return {name: cls for name, cls in _SHIFTS.items() if not cls.__module__.startswith(f"{room}.")}
+
+
 def make_shift(name: str, **values: Any) -> Shift:
     """Build one registered shift.
 

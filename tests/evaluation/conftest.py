@@ -74,6 +74,8 @@ class Stumbling(Agent):
             raise RuntimeError("stumbled while acting")
         if self.fail == "interrupt":
             raise KeyboardInterrupt
+        if self.fail == "slow":
+            time.sleep(0.005)
         return np.full((len(observations), self.problem_.decision_dim), 0.5)
 
 

@@ -1,11 +1,6 @@
 import contextlib
 import errno
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +14,6 @@ from shiftgym.evaluation import run as run_module
 from shiftgym.evaluation import tasks as tasks_module
 from shiftgym.evaluation.agent_spec import AgentSpec
 from shiftgym.evaluation.effort import measure
-from shiftgym.evaluation.pool import run_tasks
 from shiftgym.evaluation.progress import LineProgress, Progress
 from shiftgym.evaluation.results import EFFORT, KEYS, Run, summary
 from shiftgym.evaluation.run import Interrupted, StoppedError, execute
@@ -110,15 +104,6 @@ def test_settings_code_and_data_change_the_names_of_cells(suite, finished, monke
     assert execute(suite, finished.folder).reused == 0
 
 
-def test_the_same_seeds_give_the_same_table_in_one_process_and_in_two(suite, tmp_path):
-    agents = (AgentSpec("random"), AgentSpec("dfl", {"epochs": 1, "hidden": [8]}))
-    suite = replace(suite, scenarios=suite.scenarios[2:], agents=agents)
-    one = execute(suite, tmp_path / "one", jobs=1)
-    two = execute(suite, tmp_path / "two", jobs=2)
-    assert two.computed == one.computed == 8
-    pd.testing.assert_frame_equal(outcome(one.run), outcome(two.run), check_exact=True)
-
-
 def test_a_failing_fit_or_cell_leaves_the_others_alone(suite, own_module, tmp_path):
     agents = (
         AgentSpec("saa"),
@@ -189,44 +174,6 @@ def test_ctrl_c_keeps_what_is_finished(suite, own_module, tmp_path):
     with pytest.raises(Interrupted, match=r"2 of 16 cells are finished.*resumes"):
         execute(replace(suite, agents=agents), tmp_path / "run")
     assert len(Run.open(tmp_path / "run").results) == 2
-
-
-@pytest.mark.skipif(os.name == "nt", reason="no SIGINT for a child")
-def test_ctrl_c_in_a_pool_of_processes(log, own_module, tmp_path):
-    # what never ends is a sleep: training would first load torch in both processes
-    command = [sys.executable, "-m", "shiftgym.evaluate", "run", "--train", f"{log}[:0.5]", "--test", f"{log}[0.5:]"]
-    command += ["--agents", "saa", f"{own_module}:Stumbling(fail='never')", "--jobs", "2", "--out", "run"]
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        # what a shell runs in the background is told to ignore it
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    ) as child:
-        assert child.stdout is not None
-        for line in child.stdout:
-            if "saa" in line:
-                break
-        time.sleep(0.5)
-        os.killpg(child.pid, signal.SIGINT)  # what a terminal does: every process of the group
-        try:
-            _, errors = child.communicate(timeout=60)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)  # what did not stop would be waited for without end
-    assert child.returncode == 130, errors
-    assert "resumes" in errors
-    assert "Traceback" not in errors
-
-
-def test_a_pool_that_is_closed_early_warns_of_nothing(recwarn):
-    outcomes = run_tasks(time.sleep, [0.01] * 60, jobs=2)
-    next(outcomes)
-    time.sleep(0.2)  # some outcomes are ready by now, others are not
-    outcomes.close()
-    assert not recwarn.list
 
 
 def test_summary_joins_seeds_and_time(finished):
