@@ -281,6 +281,14 @@ _REGISTRY: dict[str, str | type[Agent]] = {
     "two-stage-diffusion": "generative:TwoStageDiffusion",
     "diffusion-dfl-reparam": "generative:DiffusionReparameterised",
     "diffusion-dfl-score": "generative:DiffusionScore",
+    "deterministic": "protective:Deterministic",
+    "ulro-box": "ulro:UlroBox",
+    "ulro-ellipsoid": "ulro:UlroEllipsoid",
+    "aro-box": "aro:AroBox",
+    "aro-ellipsoid": "aro:AroEllipsoid",
+    "drcc": "drcc:DistributionallyRobust",
+    "re-dro": "scenario_robust:ResidualRobust",
+    "cvar-djcc": "scenario_robust:ConditionalValueRobust",
 }
 
 

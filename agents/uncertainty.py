@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -30,7 +30,9 @@ from .networks import Standardised, layers
 from .threads import single_thread
 from .trained import Samples, descend, kept_generator
 
-HOURS = 24
+if TYPE_CHECKING:
+    from ..solvers.data_center import DataCenter
+
 #: Groups of uncertain series in the order of an outcome: kW, requests per second, GPU hours per hour.
 GROUPS = ("renewables", "requests", "arrivals")
 #: The interval is from the ALPHA / 2 to the 1 - ALPHA / 2 quantile, each moved inwards by WIDTH_WEIGHT.
@@ -52,26 +54,36 @@ class Series:
     weather : int
         Hourly weather forecasts in the context; forecast i is that of plant i where there are as many as plants, all of
         them matter to every plant otherwise.
+    hours : int
+        T, hours of a day's schedule.
     """
 
     renewables: int
     requests: int
     arrivals: int
     weather: int
+    hours: int = 24
+
+    @classmethod
+    def of(cls, problem: DataCenter, layout: Layout) -> Series:
+        """The series of a problem and of its observations."""
+        hours = problem.fleet.slots
+        weather = (layout.context - _CALENDAR) // hours - 2 * problem.fleet.size
+        return cls(**problem.rows, weather=weather, hours=hours)
 
     @property
     def uncertain(self) -> int:
         """Columns of an outcome that are not known before the day."""
-        return (self.renewables + self.requests + self.arrivals) * HOURS
+        return (self.renewables + self.requests + self.arrivals) * self.hours
 
     def split(self, columns: Any) -> dict[str, Any]:
-        """Columns (..., uncertain and more) as one array (..., series, 24) per group; what is more is left out."""
+        """Columns (..., uncertain and more) as one array (..., series, T) per group; what is more is left out."""
         parts, place = {}, 0
         for group in GROUPS:
             count = getattr(self, group)
-            part = columns[..., place : place + count * HOURS]
-            parts[group] = part.reshape(*part.shape[:-1], count, HOURS)
-            place += count * HOURS
+            part = columns[..., place : place + count * self.hours]
+            parts[group] = part.reshape(*part.shape[:-1], count, self.hours)
+            place += count * self.hours
         return parts
 
     def yesterday(self, layout: Layout, observations: Observations) -> Floats:
@@ -79,7 +91,7 @@ class Series:
         return layout.history(observations)[:, -1, : self.uncertain].astype(np.float64)
 
     def features(self, layout: Layout, observations: Observations, means: dict[str, Floats]) -> dict[str, Floats]:
-        """Features (B, series, 24, F) of each hour that is to come, by group.
+        """Features (B, series, T, F) of each hour that is to come, by group.
 
         Which series, the hour as three harmonics, weekday and season, the series the day before (the same hour, the
         mean, the last hour) and, where the history reaches back, a week before (the same hour) and over that week (the
@@ -88,14 +100,14 @@ class Series:
         history = self.split(layout.history(observations)[..., : self.uncertain])
         context = layout.rest(observations)
         calendar = context[:, None, None, :_CALENDAR]
-        weather = context[:, _CALENDAR : _CALENDAR + self.weather * HOURS]
-        weather = weather.reshape(len(context), self.weather, HOURS)
-        angle = 2 * np.pi * np.arange(HOURS)[:, None] * np.arange(1, 4) / HOURS
+        weather = context[:, _CALENDAR : _CALENDAR + self.weather * self.hours]
+        weather = weather.reshape(len(context), self.weather, self.hours)
+        angle = 2 * np.pi * np.arange(self.hours)[:, None] * np.arange(1, 4) / self.hours
         hour = np.concatenate((np.sin(angle), np.cos(angle)), axis=-1)
         features = {}
         for group in GROUPS:
-            past = history[group] / means[group][:, None]  # (B, lookback, series, 24)
-            size = (len(past), past.shape[2], HOURS)
+            past = history[group] / means[group][:, None]  # (B, lookback, series, T)
+            size = (len(past), past.shape[2], self.hours)
             lag = past[:, -1]
             columns = [lag, lag.mean(-1, keepdims=True), lag[..., -1:]]
             if layout.lookback >= 7:
@@ -109,7 +121,7 @@ class Series:
         return features
 
     def _of_weather(self, weather: Floats) -> list[Floats]:
-        """What the plants see of the weather forecasts (B, weather, 24)."""
+        """What the plants see of the weather forecasts (B, weather, T)."""
         own = self.weather == self.renewables
         each = [weather] if own else [weather[:, [i]] for i in range(self.weather)]
         return [
@@ -226,9 +238,9 @@ class Learning:
         ----------
         learner : str
             One of :data:`NETWORKS`.
-        features : array, shape (days, series, 24, F)
+        features : array, shape (days, series, T, F)
             What is known.
-        targets : array, shape (days, series, 24)
+        targets : array, shape (days, series, T)
             What came, over the training mean.
         """
         x = torch.as_tensor(features.reshape(-1, features.shape[-1]), dtype=torch.float32)
@@ -248,7 +260,7 @@ class Learning:
 
 
 def predict(network: nn.Module, features: Floats) -> list[Floats]:
-    """Outputs of a network for features (B, series, 24, F): one array (B, series, 24) each."""
+    """Outputs of a network for features (B, series, T, F): one array (B, series, T) each."""
     with torch.no_grad(), single_thread():
         flat = torch.as_tensor(features.reshape(-1, features.shape[-1]), dtype=torch.float32)
         out = network(flat).double().numpy()

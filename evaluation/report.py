@@ -11,6 +11,7 @@ from ..data.errors import ShiftgymError
 from ..data.files import atomic_write
 from ..data.spec import parse_spec
 from .plots import draw_plots
+from .promises import promises
 from .results import Run
 from .table import Table
 from .tables import all_tables
@@ -39,7 +40,7 @@ def report(run: Run, console: Console) -> Path:
     if not run.cells:
         failed = "".join(f"; {label}: {error}" for label, error in run.info["failed"].items())
         raise ShiftgymError(f"run {str(run.folder)!r} has no finished cell to report{failed}")
-    tables = all_tables(run)
+    tables = [*all_tables(run), *promises(run)]
     for table in tables:
         console.print(table.rich())
     said = verdicts(run)

@@ -81,6 +81,8 @@ def run_cell(cell: Cell, run: Run, fits: Path) -> dict[str, Any]:
     }
     about = {
         "clairvoyant": bool(agent.clairvoyant),
+        "promise": agent.promise_,
+        "certified": agent.certified_,
         "synthetic": task.trace.synthetic or task.reference.synthetic,
         "outcome": task.trace.outcome_names,
         "families": task.problem.families,
