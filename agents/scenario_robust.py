@@ -60,8 +60,10 @@ class ScenarioRobust(Protective):
         self, group: str, train: Region, trained: Floats, rest: Region, calibrated: Floats
     ) -> dict[str, Floats]:
         scale, errors = self.spread(group, trained - train[0]), calibrated - rest[0]
-        theta = self._choose(group, self._excess(group, errors / scale))
-        return {"scale": scale, "errors": errors, "theta": np.array(theta)}
+        excess = self._excess(group, errors / scale)
+        theta = self._choose(group, excess)
+        margin = self._margin(group, excess, theta)
+        return {"scale": scale, "errors": errors, "theta": np.array([theta]), "margin": margin}
 
     @staticmethod
     def _excess(group: str, standard: Floats) -> Floats:
@@ -91,8 +93,7 @@ class ScenarioRobust(Protective):
         """Forecast plus the least margin of every group, for plants minus it."""
         levels = {}
         for group, (mean,) in self._predict(observations).items():
-            scale, errors, theta = (self.facts_[f"{group}.{name}"] for name in ("scale", "errors", "theta"))
-            margin = self._margin(group, self._excess(group, errors / scale), float(theta))
+            scale, margin = self.facts_[f"{group}.scale"], self.facts_[f"{group}.margin"]
             reach = margin.reshape(-1, self._series.hours if len(margin) > 1 else 1) * scale
             levels[group] = mean - reach if group == "renewables" else mean + reach
         return levels

@@ -165,6 +165,9 @@ BUDGETS["three-d"] = {"epochs": 2, "hidden": (8, 8), **_chain, "reference_epochs
 for _name in ("two-stage-diffusion", "diffusion-dfl-reparam", "diffusion-dfl-score"):
     BUDGETS[_name] = {**BUDGETS["two-stage-gaussian"], "steps": 20, "sampling_steps": 3, "timesteps": 3}
 
+for _name in ("deterministic", "ulro-box", "ulro-ellipsoid", "aro-box", "aro-ellipsoid", "drcc", "re-dro", "cvar-djcc"):
+    BUDGETS[_name] = {"epochs": 2, "hidden": (8,), "batch_size": 256}
+
 SMALL: dict[str, dict[str, Any]] = {
     "PowerScheduling": {"lookback": 2},
     "Portfolio": {"assets": 5, "components": 4, "window": 3},
