@@ -53,10 +53,8 @@ def test_the_multiples_of_the_moments_are_those_of_the_paper() -> None:
     assert kappa(0.05) == pytest.approx(4.3589, abs=1e-4)
     assert kappa(0.05, 48) == pytest.approx(30.97, abs=5e-3)
     assert kappa(0.05, 216) == pytest.approx(65.72, abs=5e-3)
-    fleet = gymnasium.make("shiftgym/DataCenter-v0", trace="synthetic-datacenter[:200]").unwrapped.task  # type: ignore[attr-defined]
-    agent: Any = make_agent("drcc", epochs=1, hidden=(2,)).fit(
-        gymnasium.make("shiftgym/DataCenter-v0", trace=fleet.trace)
-    )
+    default = gymnasium.make("shiftgym/DataCenter-v0", trace="synthetic-datacenter[:200]")
+    agent: Any = make_agent("drcc", epochs=1, hidden=(2,)).fit(default)
     assert [agent.rows(group) for group in ("renewables", "requests", "arrivals")] == [1, 48, 216]
 
 
@@ -70,7 +68,7 @@ def test_sets_keep_their_promise_on_days_like_those_of_training(name: str, sided
         promised = agent.promise_[shown]
         spread = np.sqrt(promised * (1 - promised) * (1 / 60 + 1 / 400))  # luck of 60 calibration and 400 new days
         assert rate < promised + 3 * spread
-        if sided == "one" and shown != "short_slots":
+        if sided == "one" and shown != "short_slots" and name.endswith("box"):  # an ellipsoid has a hull around it
             assert rate > promised - 3 * spread
 
 
