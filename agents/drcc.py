@@ -13,12 +13,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..envs.task import Floats, Observations
+from ..solvers.second_order import SecondOrder
 from .protective import Protective, Region
 from .uncertainty import GROUPS
+
+if TYPE_CHECKING:
+    from ..solvers.scenario_program import Scenarios
 
 
 def kappa(epsilon: float, rows: int = 1) -> float:
@@ -63,6 +68,10 @@ class DistributionallyRobust(Protective):
             margin = kappa(self._rate[group], self.rows(group)) * self.facts_[f"{group}.spread"]
             moments[group] = [mean + self.facts_[f"{group}.shift"], np.broadcast_to(margin, mean.shape)]
         return moments
+
+    def _against(self, observations: Observations) -> list[SecondOrder | Scenarios] | None:
+        mean, margin = self.moments(observations)["arrivals"]
+        return [SecondOrder(*row) for row in zip(mean, margin, strict=True)]
 
     def levels(self, observations: Observations) -> dict[str, Floats]:
         """Mean plus margin, for plants minus it: the levels that withstand the worst case of each single series."""

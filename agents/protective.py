@@ -32,6 +32,8 @@ from .uncertainty import GROUPS, NETWORKS, Learning, Series, predict
 
 if TYPE_CHECKING:
     from ..solvers.data_center import DataCenter
+    from ..solvers.scenario_program import Scenarios
+    from ..solvers.second_order import SecondOrder
 
 #: What is promised for each group of series: the family, and the share of steps, or the measure, that shows it.
 FAMILIES = {"renewables": "power", "requests": "inference", "arrivals": "training"}
@@ -161,9 +163,20 @@ class Protective(Agent):
         flat = np.concatenate([levels[group].reshape(len(observations), -1) for group in GROUPS], axis=-1)
         known = np.zeros((len(flat), self._problem.known_dim))
         outcome = self.layout_.told(observations, np.concatenate((flat, known), axis=-1)[:, None])
-        state = self.layout_.state(observations)
-        decisions: Floats = self._problem.solve(self._problem.given(outcome, state.astype(np.float64)))
-        return decisions
+        state = self.layout_.state(observations).astype(np.float64)
+        against = self._against(observations) if self._problem.action == "schedule" else None
+        if against is None:
+            decisions: Floats = self._problem.solve(self._problem.given(outcome, state))
+            return decisions
+        rows = zip(outcome[:, 0], state, against, strict=True)
+        return np.stack([self._problem.withstand(*row) for row in rows])
+
+    def _against(self, observations: Observations) -> list[SecondOrder | Scenarios] | None:
+        """What a schedule is to withstand that levels cannot say, for each observation; None where levels say all.
+
+        Asked for after :meth:`levels`, for environments whose decisions are schedules.
+        """
+        return None
 
     def _possible(self, levels: dict[str, Floats]) -> dict[str, Floats]:
         """Levels within what is possible: plants yield their nameplate power at most, demand has a stated bound."""

@@ -21,12 +21,16 @@ programs were reconstructed, the radius is chosen by cross-validation.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from ..envs.task import Floats, Observations
+from ..solvers.scenario_program import Scenarios
 from .protective import Protective, Region
+
+if TYPE_CHECKING:
+    from ..solvers.second_order import SecondOrder
 
 #: Radii to choose from, in deviations of the errors.
 RADII = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
@@ -46,7 +50,11 @@ def conditional_value_at_risk(values: Floats, epsilon: float) -> Floats:
 
 @dataclass(kw_only=True, eq=False)
 class ScenarioRobust(Protective):
-    """Levels that keep the mean of the worst cases among past forecast errors, moved by a radius, within limits."""
+    """Levels that keep the mean of the worst cases among past forecast errors, moved by a radius, within limits.
+
+    Where decisions are schedules, the scenarios themselves are part of the program, whose margins differ from hour to
+    hour as it costs least; one radius serves both joint constraints then, the larger one.
+    """
 
     #: Whether the radius counts 1 / epsilon times, as it does in a Wasserstein ball.
     wasserstein: ClassVar[bool]
@@ -88,6 +96,24 @@ class ScenarioRobust(Protective):
             if broken and np.concatenate(broken).mean() <= self._rate[group]:
                 return theta
         return RADII[-1]
+
+    def _against(self, observations: Observations) -> list[SecondOrder | Scenarios] | None:
+        predicted = self._predict(observations)
+        requests, arrivals = (
+            np.maximum(predicted[group][0][:, None] + self.facts_[f"{group}.errors"], 0.0)
+            for group in ("requests", "arrivals")
+        )
+        return [
+            Scenarios(
+                requests=requests[row],
+                arrivals=arrivals[row],
+                kind="cvar-djcc" if self.wasserstein else "re-dro",
+                radius=max(self.facts_[f"{group}.theta"].item() for group in ("requests", "arrivals")),
+                epsilon_requests=self._rate["requests"],
+                epsilon_arrivals=self._rate["arrivals"],
+            )
+            for row in range(len(observations))
+        ]
 
     def levels(self, observations: Observations) -> dict[str, Floats]:
         """Forecast plus the least margin of every group, for plants minus it."""

@@ -15,12 +15,17 @@ Source: Contextual Robust Optimization for AI Data Center Scheduling, Sections I
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..envs.task import Floats
+from ..envs.task import Floats, Observations
+from ..solvers.second_order import SecondOrder
 from .calibration import box_scores, ellipsoid_scores
 from .protective import Calibrated, Region
+
+if TYPE_CHECKING:
+    from ..solvers.scenario_program import Scenarios
 
 
 @dataclass(kw_only=True, eq=False)
@@ -51,7 +56,8 @@ class Ellipsoid(Calibrated):
     """Levels at the edge of an ellipsoid: mean and deviation of every series and hour, and a joint radius.
 
     Levels are those of the smallest box around the ellipsoid, its hull. For renewables and requests that is exact, as a
-    constraint has one of them only; for training work it is conservative, as a constraint has up to eight.
+    constraint has one of them only; for training work it is conservative, as a constraint has up to eight. Where
+    decisions are schedules, training work meets the ellipsoid itself, by second-order cones.
     """
 
     def _correlation(self, group: str) -> Floats | None:
@@ -66,6 +72,22 @@ class Ellipsoid(Calibrated):
         return scores.reshape(len(outcomes), -1)
 
     def _edge(self, group: str, region: Region, threshold: Floats) -> Floats:
-        mean, deviation = region
-        reach = np.sqrt(np.maximum(threshold, 0.0)) * deviation
+        mean, reach = region[0], self._reach(region, threshold)
         return mean - reach if group == "renewables" else mean + reach
+
+    @staticmethod
+    def _reach(region: Region, threshold: Floats) -> Floats:
+        """Half-widths sqrt(r) sigma of the hull."""
+        return np.sqrt(np.maximum(threshold, 0.0)) * region[1]
+
+    def _against(self, observations: Observations) -> list[SecondOrder | Scenarios] | None:
+        region, threshold = self._pending["arrivals"], self.threshold("arrivals")
+        if not np.isfinite(threshold).all():
+            return None
+        correlation = self._correlation("arrivals")
+        if correlation is not None:  # a constraint concerns one class
+            hours, classes = self._series.hours, range(self._series.arrivals)
+            blocks = correlation.reshape(len(classes), hours, len(classes), hours)
+            correlation = np.stack([blocks[k, :, k] for k in classes])
+        pairs = zip(region[0], self._reach(region, threshold), strict=True)
+        return [SecondOrder(mean, reach, correlation) for mean, reach in pairs]

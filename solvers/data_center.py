@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,9 +17,12 @@ from .base import Adjoint, DecisionProblem, ProblemError
 from .day_ahead import DayAhead
 from .decision_box import decision_box
 from .fleet import Fleet
+from .memory import digest, keep
 from .protective_levels import quantile, smallest_box
+from .scenario_program import Scenarios
 from .schedule import Levels, Schedule, layout
 from .schedule_projection import within_battery, within_limits
+from .second_order import SecondOrder
 from .settlement import Outcome, Settlement, settle
 
 Values = NDArray[np.float64]
@@ -222,15 +224,32 @@ class DataCenter(DecisionProblem):
     def plan(self, levels: Levels, outcome: Outcome, state: Values, integer: bool | None = None) -> Schedule:
         """Cheapest schedule that withstands the levels at the known prices of an outcome; the same one every time."""
         whole = self.integer if integer is None else integer
-        key = _digest(whole, *levels, outcome.prices, outcome.carbon, state)
+        key = digest(whole, *levels, outcome.prices, outcome.carbon, state)
         if key not in self._schedules:
-            if whole not in self._planners:
-                self._planners[whole] = DayAhead(self.fleet, self.solver, whole)
-            charge, backlog = self._split_state(state)
-            rate, planner = outcome.rate(self.fleet.carbon_price), self._planners[whole]
-            planner.restart()  # so that an episode comes out the same whatever was replayed before
-            _keep(self._schedules, key, planner.plan(rate, levels, charge, backlog), _SCHEDULES)
+            rate = outcome.rate(self.fleet.carbon_price)
+            schedule = self._planner(whole).plan(rate, levels, *self._split_state(state))
+            keep(self._schedules, key, schedule, _SCHEDULES)
         return self._schedules[key]
+
+    def withstand(self, outcome: Values, state: Values, against: SecondOrder | Scenarios) -> Values:
+        """The packed schedule against more than levels can say, which ``outcome`` holds for all else.
+
+        An ellipsoid takes the place of the levels of training work; scenarios that of requests and training work.
+        """
+        told, planner = self.outcome(outcome), self._planner(self.integer)
+        rate, (charge, backlog) = told.rate(self.fleet.carbon_price), self._split_state(state)
+        if isinstance(against, Scenarios):
+            schedule = planner.plan_scenarios(rate, told.renewables, against, charge, backlog)
+        else:
+            levels = Levels(told.renewables, told.requests, told.arrivals)
+            schedule = planner.plan(rate, levels, charge, backlog, against)
+        return (schedule if schedule.feasible else self._cut(schedule)).pack()
+
+    def _planner(self, whole: bool) -> DayAhead:
+        if whole not in self._planners:
+            self._planners[whole] = DayAhead(self.fleet, self.solver, whole)
+        self._planners[whole].restart()  # so that an episode comes out the same whatever was replayed before
+        return self._planners[whole]
 
     def schedule(self, outcome: Values, decision: Values, previous: Values | None = None) -> tuple[Schedule, Values]:
         """The schedule that is carried out, and the state of the batteries (D,) that it ends with.
@@ -307,9 +326,9 @@ class DataCenter(DecisionProblem):
         ]
         days = []
         for day in zip(*arrays, strict=True):
-            key = _digest(*day)
+            key = digest(*day)
             if key not in self._days:
-                _keep(self._days, key, self._day(*day), _DAYS)
+                keep(self._days, key, self._day(*day), _DAYS)
             days.append(self._days[key])
         width = 1 + len(self.measures) + len(self.soft_families) + self.state_dim
         return np.reshape(days, (*shape, width)) if days else np.zeros((*shape, width))
@@ -377,11 +396,11 @@ class DataCenter(DecisionProblem):
         for vector, state in zip(
             outcomes.reshape(-1, self.outcome_dim), states.reshape(-1, self.state_dim), strict=True
         ):
-            key = _digest(vector, state)
+            key = digest(vector, state)
             if key not in self._days:
                 day = self.outcome(np.asarray(vector, float))
                 levels = Levels(day.renewables, day.requests, day.arrivals)
-                _keep(self._days, key, np.array([self.plan(levels, day, state, integer=False).cost / 1000]), _DAYS)
+                keep(self._days, key, np.array([self.plan(levels, day, state, integer=False).cost / 1000]), _DAYS)
             costs.append(self._days[key][0])
         return np.reshape(costs, shape)
 
@@ -471,18 +490,3 @@ _NO_GRADIENT = (
     "DataCenter gives no gradient of its cost: a settled day is no smooth function of its levels; fit an agent that "
     "needs none, such as persistence, residual-saa or two-stage"
 )
-
-
-def _digest(*parts: Any) -> bytes:
-    """A key of numbers and arrays."""
-    state = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        state.update(np.ascontiguousarray(part, dtype=np.float64).tobytes())
-    return state.digest()
-
-
-def _keep(memory: OrderedDict[bytes, Any], key: bytes, value: Any, size: int) -> None:
-    """Remember a value in place of the oldest one."""
-    memory[key] = value
-    if len(memory) > size:
-        memory.popitem(last=False)

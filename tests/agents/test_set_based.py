@@ -180,3 +180,24 @@ def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ShiftgymError, match="made for DataCenter, this environment poses Portfolio"):
         make_agent("re-dro").fit(make("Portfolio"))
     assert FLEET["slots"] == 4
+
+
+@pytest.mark.parametrize("name", ["ulro-ellipsoid", "ulro-ellipsoid corr", "drcc", "re-dro", "cvar-djcc"])
+def test_schedules_withstand_what_levels_cannot_say_and_cost_less(name: str) -> None:
+    """The counterpart of the set itself is cheaper than that of its hull, and no less safe."""
+    kind, _, option = name.partition(" ")
+    settings = {**BUDGET, "epsilon": 0.2, **({option: True} if option else {})}
+    costs = {}
+    for action in ("levels", "schedule"):
+        env = make("DataCenter", trace=fleet_days(200), action=action, solver="auto")
+        agent: Any = make_agent(kind, **settings).fit(env)
+        problem, task = env.unwrapped.task.problem, env.unwrapped.task
+        observations, outcomes = (rows[:6] for rows in task.dataset())
+        decisions = agent.act(observations)
+        feasible = problem.project(decisions)
+        measures = problem.measure(outcomes, feasible, task.layout.state(observations))
+        costs[action] = measures["committed_cost"]
+        assert not measures["infeasible_plan"].any() or name == "drcc"
+        if action == "schedule":
+            assert sum(values.sum() for values in problem.excess(decisions, feasible).values()) < 1e-6
+    assert costs["schedule"].sum() < costs["levels"].sum() + 1e-9
