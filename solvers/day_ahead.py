@@ -15,11 +15,15 @@ The model as it is written there is :mod:`.day_ahead_reference`; here it is redu
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
+from numpy.typing import NDArray
 
 from .center_program import OVERDRAFT_PRICE, center_program, center_vectors, settled_storage
+from .column_generation import route
 from .fleet import Fleet
-from .instances import Cover, cover, place, relaxed_cover
+from .instances import Cover, cover, place, relaxed_cover, routed_cover
 from .programs import load as load_program
 from .scenario_program import Scenarios, scenario_levels
 from .schedule import Day, Decided, Given, Levels, Schedule, check_array, planned_power, routed_level
@@ -29,6 +33,19 @@ from .sparse import Point, Program, Vector, Vectors
 from .training_queue import executed, first_in_first_out, queue
 
 __all__ = ["DayAhead", "Levels", "Schedule"]
+
+
+#: How often slots with scarce GPUs are routed anew.
+_ATTEMPTS = 5
+
+
+class Placed(NamedTuple):
+    """Instances and load (P, D, T), instances (P, T) without a place, and slots (T,) in which GPUs are scarce."""
+
+    instances: Vector
+    load: Vector
+    left: Vector
+    scarce: NDArray[np.bool_]
 
 
 class DayAhead:
@@ -88,21 +105,20 @@ class DayAhead:
         """
         day = self._day(prices, levels, charge, backlog)
         load = self.serving.class_load(day.levels.requests)
-        chosen = cover(self.serving, load) if self.integer else relaxed_cover(self.serving, load)
+        chosen = self._cover(load)
         if training is not None:
             ellipsoid = training.checked(self.fleet)
-            given = robust_shares(self.fleet, ellipsoid, self.solver, day, chosen.bound)
-            return self._complete(day, chosen, given)
+            return self._complete(day, robust_shares(self.fleet, ellipsoid, self.solver, day, chosen.bound))
         vectors = self._vectors(day, chosen)
         waiting = queue(self.fleet, day.levels.arrivals, day.backlog)
         vectors.upper[self._program.columns["waiting"]] = waiting.after
         vectors.rhs[self._program.rows["queue"]] = waiting.arriving
-        instances, placed_load, relaxed, point = self._solve(vectors, chosen)
+        placed, point, bound = self._solve(vectors, load, chosen)
         work = np.maximum(point.x[self._program.columns["reserved"]], 0.0)
         shares, carried = first_in_first_out(self.fleet, work, day.levels.arrivals, day.backlog)
         reserved = executed(shares, day.levels.arrivals, self.fleet.slots) + carried
-        decided = Decided(shares, carried, reserved, instances, placed_load)
-        return finish(self.fleet, day, decided, self._blocks(point), relaxed.value, str(self.backend))
+        decided = Decided(shares, carried, reserved, placed.instances, placed.load)
+        return finish(self.fleet, day, decided, self._blocks(point), bound, str(self.backend))
 
     def plan_scenarios(
         self,
@@ -132,18 +148,21 @@ class DayAhead:
         day = self._day(prices, mean, charge, backlog)
         requests, given = scenario_levels(fleet, scenarios, self.solver, day)
         day = day._replace(levels=day.levels._replace(requests=requests))
-        load = self.serving.class_load(requests)
-        chosen = cover(self.serving, load) if self.integer else relaxed_cover(self.serving, load)
-        return self._complete(day, chosen, given)
+        return self._complete(day, given)
 
-    def _complete(self, day: Day, chosen: Cover, given: Given) -> Schedule:
+    def _cover(self, load: Vector) -> Cover:
+        return cover(self.serving, load) if self.integer else relaxed_cover(self.serving, load)
+
+    def _complete(self, day: Day, given: Given) -> Schedule:
         """Schedule around training that is already decided."""
+        load = self.serving.class_load(day.levels.requests)
+        chosen = self._cover(load)
         vectors = self._vectors(day, chosen)
         column, T = self._program.columns, self.fleet.slots
         vectors.lower[column["reserved"]] = vectors.upper[column["reserved"]] = given.reserved
         vectors.lower[column["waiting"]] = -np.inf
-        instances, placed_load, _, point = self._solve(vectors, chosen)
-        decided = Decided(given.shares, given.carried[..., :T], given.reserved[..., :T], instances, placed_load)
+        placed, point, _ = self._solve(vectors, load, chosen)
+        decided = Decided(given.shares, given.carried[..., :T], given.reserved[..., :T], placed.instances, placed.load)
         return finish(self.fleet, day, decided, self._blocks(point), given.bound, given.solver)
 
     def _day(self, prices: Vector, levels: Levels, charge: Vector | None, backlog: Vector | None) -> Day:
@@ -163,13 +182,48 @@ class DayAhead:
     def _blocks(self, point: Point) -> dict[str, Vector]:
         return {name: point.x[block] for name, block in self._program.columns.items()}
 
-    def _solve(self, vectors: Vectors, chosen: Cover) -> tuple[Vector, Vector, Point, Point]:
-        """Instances and load (P, D, T), the relaxed solution, and the one with these instances fixed."""
+    def _solve(self, vectors: Vectors, load: Vector, chosen: Cover) -> tuple[Placed, Point, float]:
+        """Instances for class loads (I, T), the solution with these fixed, and a lower bound on the cost."""
         relaxed = self._solver.solve(vectors)
-        instances, placed_load = self._place(chosen, relaxed)
-        if not self.integer:
-            return instances, placed_load, relaxed, relaxed
-        return instances, placed_load, relaxed, self._fixed(vectors, self.serving.power(instances, placed_load))
+        placed, bound = self._place(chosen, relaxed.x), relaxed.value
+        if placed.scarce.any():
+            placed, bound = self._route(vectors, load, chosen, placed)
+        elif not self.integer:
+            return placed, relaxed, bound
+        return placed, self._fixed(vectors, self.serving.power(placed.instances, placed.load)), bound
+
+    def _route(self, vectors: Vectors, load: Vector, chosen: Cover, placed: Placed) -> tuple[Placed, float]:
+        """Places by routes in the slots in which GPUs are scarce, see :mod:`.column_generation`.
+
+        Rounding needs GPUs that the relaxation does not know of: where they lack, it is given less of them.
+        """
+        serving, T = self.serving, self.fleet.slots
+        gpus, bound = np.repeat(np.array(self.fleet.inference_capacity)[:, None], T, 1), -np.inf
+        routed = np.zeros(T, bool)
+        for _ in range(_ATTEMPTS):
+            tightened = np.tensordot(serving.gpus, placed.left, 1) * routed
+            used = np.tensordot(serving.gpus, placed.instances, 1)
+            gpus = np.maximum(gpus - 1.1 * tightened * used / np.maximum(used.sum(0), 1.0), 0.0)
+            routed |= placed.scarce
+            routes = route(
+                _box_program(self.fleet), vectors, serving, load, gpus, np.flatnonzero(routed), placed.instances
+            )
+            bound = bound if tightened.any() else max(bound, routes.bound)
+            seed = routes.flow / serving.capacity[:, None, None]
+            wanted = np.tensordot(serving.gpus, seed, 1)
+            seed *= np.minimum(1.0, gpus / np.maximum(wanted, 1e-300))  # where all GPUs of the fleet are too few
+            if self.integer:
+                seed, mine = np.floor(seed + 1e-6), routed_cover(serving, load, routes.flow)
+            else:
+                flow = routes.flow.sum(1)
+                mine = Cover(flow / serving.capacity[:, None], flow, chosen.bound)
+            mix = Cover(
+                np.where(routed, mine.instances, chosen.instances), np.where(routed, mine.load, chosen.load), mine.bound
+            )
+            placed = self._place(mix, routes.point.x, seed, routed)
+            if not placed.scarce.any():
+                break
+        return placed, bound
 
     def restart(self) -> None:
         """Make the next schedule a function of its arguments alone, whatever was planned before.
@@ -192,15 +246,22 @@ class DayAhead:
             self._anchored = True
         self._solver.restart()
 
-    def _place(self, chosen: Cover, relaxed: Point) -> tuple[Vector, Vector]:
-        """Instances and load (P, D, T) near the powers of the relaxed solution."""
-        column, fleet = self._program.columns, self.fleet
-        target = np.maximum(relaxed.x[column["inference"]], 0.0)
-        unused = np.array(fleet.grid_limit)[:, None] - relaxed.x[column["purchase"]]
-        headroom = np.maximum(unused, 0.0) / fleet.facility[:, None]
+    def _place(
+        self, chosen: Cover, x: Vector, seed: Vector | None = None, routed: NDArray[np.bool_] | None = None
+    ) -> Placed:
+        """Deal instances out to the powers of a solution; some are seeded, in slots that are routed."""
+        column, fleet, serving = self._program.columns, self.fleet, self.serving
+        target = np.maximum(x[column["inference"]], 0.0)
+        unused = np.maximum(np.array(fleet.grid_limit)[:, None] - x[column["purchase"]], 0.0)
         gpus = np.array(fleet.inference_capacity)
-        instances, load, _ = place(self.serving, chosen, target, headroom, gpus, self.integer)
-        return instances, load
+        headroom = unused / fleet.facility[:, None]
+        instances, load, left = place(serving, chosen, target, headroom, gpus, self.integer, seed)
+        free = gpus[:, None] - np.tensordot(serving.gpus, instances, 1)
+        short = target - serving.power(instances, load)  # of an instance, where its GPUs did not suffice
+        stopped = (free < serving.gpus.max()) & (short > (serving.peak_power.max() if self.integer else 1e-3))
+        scarce = (left > 1e-6).any(0)
+        scarce |= stopped.any(0) & (True if routed is None else ~routed)
+        return Placed(instances, load, left, scarce)
 
     def _fixed(self, vectors: Vectors, inference: Vector) -> Point:
         """Solution with the power of inference (D, T) as the placed instances draw it."""
@@ -268,7 +329,7 @@ def finish(fleet: Fleet, day: Day, decided: Decided, solved: dict[str, Vector], 
         cost=cost,
         deferred=deferred,
         bound=bound,
-        gap=(total_cost - bound) / max(abs(bound), 1.0),
+        gap=np.inf if unserved else (total_cost - bound) / max(abs(bound), 1.0),
         feasible=bool(overload < 1e-6 and not overdraft.any() and not unserved),
         solver=solver,
     )

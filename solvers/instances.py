@@ -47,7 +47,7 @@ def cover(serving: Serving, load: Vector) -> Cover:
     the fractional optimum by m_j e_j, and rounding b up by P^id_b. Enumerating m_j <= 4 therefore leaves out only mixes
     whose power is at least that of the fractional optimum plus 5 e_j, which is what ``bound`` accounts for.
     """
-    pairs = _pairs_by_energy(serving)
+    pairs = pairs_by_energy(serving)
     known = pairs >= 0
     idle, dynamic, limit = (
         np.where(known, values[pairs], fill)[..., None]
@@ -78,7 +78,7 @@ def cover(serving: Serving, load: Vector) -> Cover:
     return Cover(instances, placed, np.minimum(power.min(1), untried).sum(0))
 
 
-def _pairs_by_energy(serving: Serving) -> Index:
+def pairs_by_energy(serving: Serving) -> Index:
     """Pairs of each class (I, J), least power per load first; -1 where a class has fewer."""
     order = np.lexsort((energy_per_load(serving), serving.klass))
     klass = serving.klass[order]
@@ -99,8 +99,24 @@ def _fill(room: Vector, dynamic: Vector, load: Vector) -> Vector:
     return split
 
 
+def routed_cover(serving: Serving, load: Vector, flow: Vector) -> Cover:
+    """Whole instances for class loads (I, T) that follow a flow (P, D, T): full ones, and a cover of the rest."""
+    full = np.floor(flow.sum(1) / serving.capacity[:, None] + 1e-6)
+    served = np.zeros_like(load)
+    np.add.at(served, serving.klass, full * serving.capacity[:, None])
+    rest = cover(serving, np.maximum(load - served, 0.0))
+    most = np.where(served > 0, np.minimum(load / np.where(served > 0, served, 1.0), 1.0), 0.0)[serving.klass]
+    return Cover(full + rest.instances, full * serving.capacity[:, None] * most + rest.load, rest.bound)
+
+
 def place(
-    serving: Serving, chosen: Cover, target: Vector, headroom: Vector, gpus: Vector, whole: bool
+    serving: Serving,
+    chosen: Cover,
+    target: Vector,
+    headroom: Vector,
+    gpus: Vector,
+    whole: bool,
+    seed: Vector | None = None,
 ) -> tuple[Vector, Vector, Vector]:
     """Deal the fleet's instances out to the centers, to powers near ``target``.
 
@@ -115,6 +131,8 @@ def place(
         Limits of (10).
     whole : bool
         Whether instances are whole.
+    seed : array, shape (P, D, T), optional
+        Instances that have their place already, within the limits; others join them.
 
     Returns
     -------
@@ -128,14 +146,16 @@ def place(
         each = np.where(left > 0, chosen.load / np.where(left > 0, left, 1.0), 0.0)
     unit = serving.idle_power[:, None] + serving.dynamic_power[:, None] * each
     pairs = [int(p) for p in np.argsort(-unit.max(1)) if left[p].any()]
-    placed = np.zeros((serving.pairs, *target.shape))
-    free = np.repeat(np.asarray(gpus, float)[:, None], target.shape[1], 1)
+    placed = np.zeros((serving.pairs, *target.shape)) if seed is None else seed.copy()
+    left = np.maximum(left - placed.sum(1), 0.0)
+    free = np.asarray(gpus, float)[:, None] - np.tensordot(serving.gpus, placed, 1)
+    target = target - np.einsum("pt,pdt->dt", unit, placed)
 
     def deal(center: Index, room: Vector) -> Vector:
         """Fill one center per slot up to a power; returns what of it is left."""
         for p in pairs:
             fits = np.minimum(room / unit[p], free[center, slots] / serving.gpus[p])
-            take = np.minimum(left[p], np.floor(fits + 1e-9) if whole else fits)
+            take = np.clip(np.floor(fits + 1e-9) if whole else fits, 0.0, left[p])
             left[p] -= take
             placed[p, center, slots] += take
             free[center, slots] -= take * serving.gpus[p]
@@ -148,7 +168,7 @@ def place(
         wanted = target[center, slots]
         room = wanted + np.minimum(behind, headroom[center, slots])
         behind = behind + wanted - (room - deal(center, room))
-    spare = headroom + target - np.einsum("pt,pdt->dt", unit, placed)
+    spare = headroom + target - np.einsum("pt,pdt->dt", unit, placed - (0.0 if seed is None else seed))
     for limit in (spare, np.full(target.shape, np.inf)):  # what is left goes where there is room, then anywhere
         for center in np.argsort(-spare, axis=0):
             if not (left > 1e-9).any():

@@ -83,6 +83,14 @@ class HighsProgram:
         value = highs.getInfo().objective_function_value
         return Point(np.array(solution.col_value), np.array(solution.row_dual), value)
 
+    def append(self, columns: Any) -> None:
+        """Add columns, a SciPy matrix with all rows, after those there are."""
+        count, begin = columns.shape[1], len(self._columns)
+        none = np.zeros(count)
+        starts, indices = columns.indptr[:-1].astype(np.int32), columns.indices.astype(np.int32)
+        self._highs.addCols(count, none, none, none, columns.nnz, starts, indices, columns.data)
+        self._columns = np.arange(begin + count, dtype=np.int32)
+
     def anchor(self) -> None:
         """Keep the basis."""
         self._basis = self._highs.getBasis()

@@ -121,8 +121,8 @@ class Schedule:
     deferred : float
         Estimated cost [$] of what is put off to the next day.
     bound, gap : float
-        A lower bound on the least ``cost + deferred`` [$], certified, and the relative distance to it, in which
-        overdraft counts with its penalty.
+        A lower bound on the least ``cost + deferred`` [$], certified, and the relative distance to it. Both count
+        what exceeds the fleet with its penalty; where requests were cut, the gap is infinite.
     feasible : bool
         Whether the fleet withstands the levels: nothing was cut, and there is no overdraft.
     solver : str

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shiftgym.solvers import column_generation
 from shiftgym.solvers.base import ProblemError
 from shiftgym.solvers.day_ahead import DayAhead, Levels, Schedule
 from shiftgym.solvers.fleet import Fleet
@@ -17,6 +18,7 @@ FLEETS = {
     "free": Fleet(terminal="free", slack=0.5),
     "sites": Fleet(sites=((0,), (0, 2), (1, 2))),
     "five": Fleet.of_size(5),
+    "few GPUs": Fleet(inference_capacity=(1100.0, 1200.0, 1000.0)),
     "half a day, one service": Fleet(slots=12, services=("code",)),
 }
 PLANNERS = {name: DayAhead(fleet) for name, fleet in FLEETS.items()}
@@ -32,7 +34,8 @@ def test_every_equation_holds_on_random_days(name, seed, scale):
     check(fleet, schedule, prices, levels)
     assert schedule.feasible
     worth = (np.abs(prices) * schedule.power).sum()  # of all energy; what is bought may be next to nothing
-    assert -1e-7 * worth <= schedule.cost - schedule.bound <= 2e-3 * worth
+    slack = 1e-2 if name == "few GPUs" else 2e-3
+    assert -1e-7 * worth <= schedule.cost - schedule.bound <= slack * worth
 
 
 def test_the_relaxation_is_a_lower_bound_and_close():
@@ -42,6 +45,20 @@ def test_the_relaxation_is_a_lower_bound_and_close():
     assert relaxed.bound <= whole.bound * (1 + 1e-9) <= whole.cost * (1 + 2e-9)
     assert relaxed.cost == pytest.approx(relaxed.bound, rel=1e-7)
     assert whole.cost < relaxed.cost + 5e-3 * (prices * whole.power).sum()
+
+
+def test_routes_are_found_by_column_generation_as_by_listing_them(monkeypatch):
+    fleet = FLEETS["few GPUs"]
+    prices, levels = day(fleet, 3)
+    relaxed = DayAhead(fleet, integer=False)
+    listed = relaxed.plan(prices, levels)
+    assert listed.cost == pytest.approx(listed.bound, rel=1e-7)
+    assert listed.bound > DayAhead(FLEETS["default"], integer=False).plan(prices, levels).bound * 1.001
+    monkeypatch.setattr(column_generation, "_FEW", 0)
+    found = relaxed.plan(prices, levels)
+    assert found.bound <= listed.bound * (1 + 1e-9)
+    assert found.cost == pytest.approx(listed.cost, rel=2e-4)
+    assert found.gap < 2e-4
 
 
 def test_a_planner_forgets_the_day_before():

@@ -40,11 +40,13 @@ def small_day(seed=0):
 
 
 @pytest.mark.parametrize("solver", ["highs", "gurobi", "clarabel"])
-@pytest.mark.parametrize("seed", [0, 1])
-def test_the_relaxation_is_that_of_the_model_as_written(solver, seed):
-    prices, levels = small_day(seed)
-    written, _ = reference(SMALL, prices, levels, integer=False, solver="highs")
-    found = DayAhead(SMALL, solver, integer=False).plan(prices, levels)
+@pytest.mark.parametrize("gpus", [5000.0, 250.0])
+def test_the_relaxation_is_that_of_the_model_as_written(solver, gpus):
+    fleet = Fleet.from_dict(SMALL.to_dict() | {"inference_capacity": (gpus, gpus)})
+    prices, levels = small_day()
+    written, _ = reference(fleet, prices, levels, integer=False, solver="highs")
+    found = DayAhead(fleet, solver, integer=False).plan(prices, levels)
+    assert (np.tensordot(fleet.serving.gpus, found.instances, 1).max() > 0.999 * gpus) == (gpus < 5000)
     assert found.solver.startswith(solver)
     assert found.cost + 10 * found.overdraft.sum() == pytest.approx(written, rel=1e-6)
     assert found.bound == pytest.approx(written, rel=1e-6)
