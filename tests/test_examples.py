@@ -37,3 +37,15 @@ def test_agents_compared_on_a_csv_of_ones_own(tmp_path: Path, capsys: pytest.Cap
     file.write_text(file.read_text().replace("hour,load", "when,MW"))
     run("compare_on_your_csv.py", str(file), "--time", "when", "--load", "MW", "--agents", "saa")
     assert set(table(capsys.readouterr().out, "regret of a day")) == {"saa"}
+
+
+def test_a_robust_week_of_data_centers(capsys: pytest.CaptureFixture[str]) -> None:
+    run("robust_data_center_week.py", "--fast", "--epsilon", "0.1")
+    ordinary, shifted = capsys.readouterr().out.split("\n\n")[:2]
+    paid, energy, work, requests = range(4)
+    for part in (ordinary, shifted):
+        rows = {line.split()[0]: [float(cell) for cell in line.split()[1:]] for line in part.splitlines()[2:]}
+        assert rows["ulro-box"][paid] > rows["deterministic"][paid]  # a promise is not for nothing
+        for unserved in (energy, work, requests):
+            assert rows["ulro-box"][unserved] <= rows["deterministic"][unserved]
+        assert rows["deterministic"][work] > 1000
