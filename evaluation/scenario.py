@@ -106,10 +106,13 @@ class Published:
         Where they were published.
     figures : mapping of str to mapping of str to float
         The suite's leading score by method and scenario.
+    measures : mapping of str to figures
+        Likewise for measures that the suite has tables of, by their name.
     """
 
     source: str
     figures: Mapping[str, Mapping[str, float]]
+    measures: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,8 @@ class Suite:
     score : str
         The score that leads the report, one of :data:`~shiftgym.evaluation.scores.LEADING`; empty for the one that
         suits the results (see :attr:`Run.score`).
+    measures : tuple of str
+        Measures of the problem that have a table of their own, by scenario, beside the leading score.
     fast : Fast
         What its fast form has instead.
     remark : str
@@ -146,6 +151,7 @@ class Suite:
     title: str = ""
     published: Published | None = None
     score: str = ""
+    measures: tuple[str, ...] = ()
     fast: Fast = field(default_factory=Fast)
     remark: str = ""
     selection: Selection | None = None
@@ -215,7 +221,7 @@ class Suite:
         content = dict(content)
         content["scenarios"] = tuple(Scenario(**scenario) for scenario in content["scenarios"])
         content["agents"] = tuple(map(AgentSpec.parse, content["agents"]))
-        content["seeds"] = tuple(content["seeds"])
+        content["seeds"], content["measures"] = tuple(content["seeds"]), tuple(content.get("measures", ()))
         if content.get("published"):
             content["published"] = Published(**content["published"])
         content["fast"] = _fast(content.get("fast", {}))
@@ -282,6 +288,7 @@ _TOP = {
     "sweeps": list,
     "published": dict,
     "score": str,
+    "measures": list,
     "fast": dict,
     "selection": dict,
 }
@@ -292,7 +299,7 @@ _SWEEP = {**_COMMON, "severities": list}
 _OPTIONAL = ("shift", *_SETTINGS, "sweep", "severity")
 _FAST = {"seeds": list, "agents": list, "scenarios": list, "settings": dict, "trials": int}
 _SELECTION = {"train": str, "test": str, "shifts": list, "seeds": list, "trials": dict, "of": str}
-_PUBLISHED = {"source": str, "figures": dict}
+_PUBLISHED = {"source": str, "figures": dict, "measures": dict}
 
 
 def parse_suite(content: Mapping[str, Any], name: str) -> Suite:
@@ -312,7 +319,8 @@ def parse_suite(content: Mapping[str, Any], name: str) -> Suite:
     published = content.get("published")
     if published is not None:
         _check_keys(published, _PUBLISHED, f"[published] of {where}", required=("source", "figures"))
-        _check_figures(published["figures"], [scenario.name for scenario in scenarios], where)
+        for figures in (published["figures"], *published.get("measures", {}).values()):
+            _check_figures(figures, [scenario.name for scenario in scenarios], where)
     fast = content.get("fast", {})
     _check_keys(fast, _FAST, f"[fast] of {where}")
     selection = content.get("selection")
@@ -326,6 +334,7 @@ def parse_suite(content: Mapping[str, Any], name: str) -> Suite:
         seeds=parse_seeds(content["seeds"]),
         published=Published(**published) if published else None,
         score=content.get("score", ""),
+        measures=tuple(content.get("measures", ())),
         fast=_fast(fast),
         selection=selection,
     )

@@ -20,6 +20,7 @@ def all_tables(run: Run) -> list[Table]:
     sweeps = [name for name in table["sweep"].unique() if name]
     tables = [_leading(run, table)] if (table["sweep"] == "").any() else []
     tables += [_sweep(table, name, run.score) for name in sweeps]
+    tables += [_measure(run, table, name) for name in run.suite.measures if f"mean_{name}" in table]
     tables += [_scores(table)]
     return [*tables, *comparison_tables(run), *_choices(run)]
 
@@ -73,11 +74,24 @@ def _leading(run: Run, table: pd.DataFrame) -> Table:
     return view
 
 
-def _add_published(run: Run, view: Table, scenarios: list[str], many: bool) -> None:
+def _measure(run: Run, table: pd.DataFrame, name: str) -> Table:
+    """A measure by agent and scenario, for suites that ask for it."""
+    scenarios = list(table["scenario"].unique())
+    mean = pivot(table, f"mean_{name}", scenarios)
+    view = Table(f"Mean {name} per step{_mark(run.synthetic)}", ["agent", *scenarios])
+    decimals = decimals_of(mean)
+    for agent, row in mean.iterrows():
+        view.rows.append([Cell(str(agent)), *(Cell(number(row[s], decimals=decimals)) for s in scenarios)])
+    _add_published(run, view, scenarios, many=False, measure=name)
+    return view
+
+
+def _add_published(run: Run, view: Table, scenarios: list[str], many: bool, measure: str = "") -> None:
     published = run.suite.published
     if published is None:
         return
-    rows = {method: [figures.get(s, math.nan) for s in scenarios] for method, figures in published.figures.items()}
+    figures = published.measures.get(measure, {}) if measure else published.figures
+    rows = {method: [known.get(s, math.nan) for s in scenarios] for method, known in figures.items()}
     rows = {method: values for method, values in rows.items() if not np.isnan(values).all()}
     if not rows:
         return
@@ -89,7 +103,9 @@ def _add_published(run: Run, view: Table, scenarios: list[str], many: bool) -> N
                 *(Cell(number(v), muted=True) for v in [*values, *extra]),
             ]
         )
-    view.note = f"[published]: {published.source}; its average and maximum are over the scenarios shown here."
+    view.note = (
+        f"[published]: {published.source}" + "; its average and maximum are over the scenarios shown here." * many
+    )
 
 
 def _average_halves(results: pd.DataFrame, table: pd.DataFrame, scenarios: list[str], score: str) -> pd.Series:

@@ -15,7 +15,7 @@ from shiftgym.evaluation.agent_spec import AgentSpec
 from shiftgym.evaluation.report import report
 from shiftgym.evaluation.results import Run
 from shiftgym.evaluation.run import execute
-from shiftgym.evaluation.scenario import Scenario, Suite, parse_suite
+from shiftgym.evaluation.scenario import Published, Scenario, Suite, parse_suite
 from shiftgym.evaluation.scores import sharpe_ratio
 from shiftgym.evaluation.tables import all_tables
 from tests.worlds import SMALL
@@ -90,3 +90,18 @@ def test_sharpe_ratio_by_hand() -> None:
     assert sharpe_ratio(returns, days) == pytest.approx(expected)
     assert np.isnan(sharpe_ratio(np.ones(5), days))
     assert np.isnan(sharpe_ratio([0.1], [0.0]))
+
+
+def test_a_suite_may_ask_for_tables_of_measures(tmp_path: Path) -> None:
+    home = {"env": "shiftgym/Inventory-v0", "train": "small-Inventory", "test": "small-Inventory"}
+    published = Published("a paper", {}, {"left": {"DFL": {"home": 0.5}}})
+    agents = (AgentSpec("saa"), AgentSpec("persistence"))
+    suite = Suite("small", (Scenario("home", **home),), agents, (0,), measures=("left",), published=published)
+    assert Suite.from_dict(suite.to_dict()) == suite
+    run = execute(suite, tmp_path).run
+    table = next(table for table in all_tables(run) if table.title == "Mean left per step")
+    shown = {row[0].text: row[1].text for row in table.rows}
+    expected = run.results.set_index("agent")["mean_left"]
+    assert list(shown) == ["saa", "persistence", "[published] DFL"]
+    assert float(shown["saa"]) == pytest.approx(expected["saa"], abs=5e-3)
+    assert float(shown["[published] DFL"]) == 0.5

@@ -18,7 +18,14 @@ from shiftgym.evaluation.rollout import TestBench, make_training_env, rollout
 from shiftgym.evaluation.scenario import Scenario, Suite, list_suites, load_suite
 
 #: Rows of a shortened window, by environment: enough for what is fitted on them and for the longest block of a shift.
-ROWS = {"Provisioning": 300, "PowerScheduling": 24 * 28, "Portfolio": 150, "ProductAllocation": 60, "Inventory": 60}
+ROWS = {
+    "Provisioning": 300,
+    "PowerScheduling": 24 * 28,
+    "Portfolio": 150,
+    "ProductAllocation": 60,
+    "Inventory": 60,
+    "DataCenter": 24 * 4,
+}
 REAL = re.compile(r"(?<![\w-])(" + "|".join(sorted(map(re.escape, catalogue()), key=len, reverse=True)) + r")(?![\w-])")
 
 
