@@ -33,6 +33,7 @@ _ENVIRONMENTS = {
     "ProductAllocation": "allocation",
     "Inventory": "inventory",
     "DataCenter": "data_center",
+    "DataCenterHourly": "data_center_hourly",
 }
 
 for _name, _module in _ENVIRONMENTS.items():

@@ -8,88 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.errors import ShiftgymError, TraceError
 from ..data.trace import Trace
 from ..solvers.data_center import DataCenter
-from ..solvers.fleet import Fleet
-from ..solvers.instances import energy_per_load
+from ..solvers.instances import power_of_work
 from ..solvers.schedule import Schedule
+from .fleet_columns import FleetColumns, calendar
 from .replay import ReplayEnv
 from .rows import Rows, RowTask
 from .shifts import Shift
 from .task import Floats, Layout, Observations, check_constants
 from .vector import ReplayVectorEnv
-
-HOUR = 3600.0
-#: Columns of a trace that the fleet's names complete; the first three are outcomes, the others known the day before.
-OUTCOMES, KNOWN, FORECAST = ("renewable", "requests", "training"), ("price", "carbon"), "forecast:"
-
-
-class FleetColumns:
-    """Where a trace tells what a fleet meets; the columns are found by name.
-
-    A center called ``CA-7``, as :meth:`Fleet.of_size` names its copies, takes the columns of ``CA`` where it has none,
-    with its plant scaled to its own size.
-
-    Parameters
-    ----------
-    fleet : Fleet
-        Whose centers, services and training classes the columns are for.
-    reference : Trace
-        The training trace, which says what weather forecasts there are.
-    """
-
-    def __init__(self, fleet: Fleet, reference: Trace) -> None:
-        self.fleet = fleet
-        self.forecasts = tuple(name for name in reference.context_names if name.startswith(FORECAST))
-        self._members = (fleet.centers, fleet.services, fleet.classes)
-
-    def uncertain(self, trace: Trace, values: Floats) -> Floats:
-        """Renewables [kW], requests [req/s] and training work [GPU h], columns (N, D + S + K) of values (N, ...)."""
-        columns = [
-            self._place(trace, trace.outcome_names, kind, name)
-            for kind, names in zip(OUTCOMES, self._members, strict=True)
-            for name in names
-        ]
-        table = values[:, columns].astype(np.float64)
-        limit = np.array(self.fleet.renewable_limit)
-        plants = slice(len(limit))
-        table[:, plants] = np.minimum(table[:, plants] * self._sizes(trace), limit)  # nameplate power is the most
-        return table
-
-    def known(self, trace: Trace) -> Floats:
-        """Prices [$/kWh] and carbon intensity [kg/kWh], columns (N, 2 D)."""
-        columns = [self._place(trace, trace.context_names, kind, name) for kind in KNOWN for name in self.fleet.centers]
-        return trace.context[:, columns]
-
-    def weather(self, trace: Trace) -> Floats:
-        """Weather forecasts, columns (N, F)."""
-        missing = [name for name in self.forecasts if name not in trace.context_names]
-        if missing:
-            raise TraceError(
-                f"trace {trace.name!r} has no column {missing[0]!r}, which the reference (the training trace) has: "
-                "replay traces of one kind"
-            )
-        return trace.context[:, [trace.context_names.index(name) for name in self.forecasts]]
-
-    def _sizes(self, trace: Trace) -> Floats:
-        """Size of each plant (D,) relative to the one that its column was recorded for."""
-        sizes, default = np.ones(self.fleet.size), Fleet()
-        for d, name in enumerate(self.fleet.centers):
-            base = name.rpartition("-")[0]
-            if f"{OUTCOMES[0]}:{name}" not in trace.outcome_names and base in default.centers:
-                sizes[d] = self.fleet.renewable_limit[d] / default.renewable_limit[default.centers.index(base)]
-        return sizes
-
-    @staticmethod
-    def _place(trace: Trace, names: tuple[str, ...], kind: str, member: str) -> int:
-        for candidate in (member, member.rpartition("-")[0]):
-            if (name := f"{kind}:{candidate}") in names:
-                return names.index(name)
-        raise TraceError(
-            f"trace {trace.name!r} has no column '{kind}:{member}' (it has {', '.join(names) or 'none'}): name "
-            "centers, services and classes of the fleet as the trace does"
-        )
 
 
 class DataCenterTask(RowTask):
@@ -129,14 +57,8 @@ class DataCenterTask(RowTask):
 
     def _define(self) -> tuple[DataCenter, Layout]:
         self._check_comparable()
-        if self.reference.slot != HOUR:
-            raise TraceError(
-                f"trace {self.reference.name!r} has slots of {self.reference.slot} s: data centers need 1h"
-            )
         problem = DataCenter(**self._constants)
         fleet = problem.fleet
-        if 24 % fleet.slots:
-            raise ShiftgymError(f"slots of the fleet is {fleet.slots}: give a divisor of the 24 hours of a day")
         self.columns = FleetColumns(fleet, self.reference)
         uncertain, prices = problem.uncertain_dim, 2 * fleet.size * fleet.slots
         context = 9 + len(self.columns.forecasts) * fleet.slots + prices
@@ -149,26 +71,20 @@ class DataCenterTask(RowTask):
 
     def _rows(self, trace: Trace) -> Rows:
         slots, columns = self.problem.fleet.slots, self.columns
-        hour = trace.time.astype("datetime64[h]").astype(np.int64)
-        first = int(-hour[0] % slots)
-        days = (len(trace) - first) // slots
-        if days < 1:
-            raise TraceError(f"trace {trace.name!r} holds no whole day from midnight to midnight: use a longer window")
-        if (np.diff(hour) != 1).any():
-            raise TraceError(f"trace {trace.name!r} has gaps: a day needs all its hours; use a window without any")
+        cut = columns.whole_days(trace)
 
         def daily(values: NDArray[Any]) -> NDArray[Any]:
             """Days (R, columns x slots), series by series."""
-            cut = values[first : first + days * slots].reshape(days, slots, -1)
-            return np.swapaxes(cut, 1, 2).reshape(days, -1)
+            days = values[cut].reshape(-1, slots, *values.shape[1:])
+            return np.swapaxes(days.reshape(*days.shape[:2], -1), 1, 2).reshape(len(days), -1)
 
         readings = daily(columns.uncertain(trace, trace.observed))
         known = daily(columns.known(trace))
-        begins = trace.time[first : first + days * slots : slots]
+        begins = trace.time[cut][::slots]
         forecast = np.concatenate((readings[:1], readings[:-1])) if self.problem.action == "relative" else known[:, :0]
         return Rows(
             readings=readings,
-            context=np.concatenate((_calendar(begins), daily(columns.weather(trace)), known), axis=1),
+            context=np.concatenate((calendar(begins), daily(columns.weather(trace)), known), axis=1),
             outcomes=np.concatenate((daily(columns.uncertain(trace, trace.outcome)), known, forecast), axis=1),
             time=begins,
             shifted=daily(trace.shifted).any(1),
@@ -219,21 +135,9 @@ class DataCenterTask(RowTask):
 
     def _power_of(self, levels: Floats) -> Floats:
         """Power (..., T) that requests and arrivals of levels (..., (D + S + K) T) need."""
-        fleet, serving = self.problem.fleet, self.problem.fleet.serving
-        cheapest = np.full(len(serving.classes), np.inf)
-        np.minimum.at(cheapest, serving.klass, energy_per_load(serving))
-        per_request = np.bincount(serving.service_of, serving.share * cheapest)
-        weights = np.concatenate((np.zeros(fleet.size), per_request, fleet.gpu_power)) * fleet.facility.mean()
+        fleet = self.problem.fleet
+        weights = np.concatenate((np.zeros(fleet.size), power_of_work(fleet))) * fleet.facility.mean()
         return weights @ levels.reshape(*levels.shape[:-1], -1, fleet.slots)
-
-
-def _calendar(time: NDArray[np.datetime64]) -> Floats:
-    """Day of the week (R, 7), 1 in its column from Monday on, then sine and cosine of the day of the year."""
-    date = time.astype("datetime64[D]")
-    weekday = (date.astype(np.int64) + 3) % 7  # 1970-01-01 was a Thursday
-    of_year = (date - date.astype("datetime64[Y]")).astype(np.int64)
-    angle = 2 * np.pi * of_year / 365.2425
-    return np.column_stack((np.eye(7)[weekday], np.sin(angle), np.cos(angle)))
 
 
 class DataCenterEnv(ReplayEnv):

@@ -82,7 +82,7 @@ class ReplayEnv(gymnasium.Env[Observations, Any]):
         self._horizon = self.task.episode_steps
         self._nothing: Any = np.nan if self._scalar else np.full(problem.state_dim, np.nan)
         self._previous: Any = self._nothing
-        self._measures = problem.measures
+        self._measures, self._follows = problem.measures, self.task.oracle_follows_path
         self._remembers = problem.stateful or bool(problem.measures)
         self._last: tuple[Any, Any, Any] = (np.nan, np.nan, np.nan)
 
@@ -140,7 +140,7 @@ class ReplayEnv(gymnasium.Env[Observations, Any]):
         else:
             price, measures = problem.cost(outcome, decision, previous), {}
         cost = float(price)
-        if problem.stateful:
+        if self._follows:
             oracle = problem.perfect(outcome, previous)
             oracle_cost = float(problem.least_cost(outcome, oracle, previous))
         else:

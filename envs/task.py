@@ -201,6 +201,11 @@ class Task(ABC):
         self.problem, self.layout = self._define()
         self.set_shift(shift, shift_seed)
 
+    @property
+    def oracle_follows_path(self) -> bool:
+        """Whether perfect information decides from the state at hand, so that its decisions are found step by step."""
+        return self.problem.stateful
+
     @abstractmethod
     def _define(self) -> tuple[DecisionProblem, Layout]:
         """The problem and the layout of an observation; what they need is fitted on ``self.reference``."""
@@ -269,7 +274,7 @@ class Task(ABC):
 
     def _solve_oracle(self) -> None:
         """Perfect-information decisions and costs; those of a stateful problem depend on the path."""
-        if not self.problem.stateful:
+        if not self.oracle_follows_path:
             self.oracle_decisions = self.problem.perfect(self.points.outcomes)
             self.oracle_costs = self.problem.least_cost(self.points.outcomes, self.oracle_decisions)
             self.oracle_decisions.setflags(write=False)  # the single environment hands out rows of it
@@ -298,7 +303,8 @@ class Task(ABC):
         if not self.layout.previous:
             return known
         assert previous is not None
-        state = np.nan_to_num(np.atleast_1d(previous)).astype(np.float32)
+        state = np.atleast_1d(previous).astype(np.float32)
+        state[state != state] = 0.0  # NaN, before the first step
         return np.concatenate((known, state), axis=-1)
 
     def _look(self, points: Indices) -> Observations:

@@ -218,7 +218,7 @@ class ReplayVectorEnv(VectorEnv[Observations, Any, Any]):
         decision = problem.project(requested)
         outcome = points.outcomes[point[0], None] if self._in_step else points.outcomes.take(point, axis=0)
         cost, measures = problem.judge(outcome, decision, self._previous)
-        if problem.stateful:
+        if task.oracle_follows_path:
             oracle = problem.perfect(outcome, self._previous)
             oracle_cost = problem.least_cost(outcome, oracle, self._previous)
         else:

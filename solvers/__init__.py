@@ -8,6 +8,7 @@ from ..data.errors import UnknownNameError
 from .allocation import ProductAllocation
 from .base import Adjoint, DecisionProblem, ProblemError
 from .data_center import DataCenter
+from .data_center_hour import DataCenterHour
 from .inventory import Inventory
 from .portfolio import Portfolio
 from .power import PowerScheduling
@@ -17,6 +18,7 @@ __all__ = [
     "PROBLEMS",
     "Adjoint",
     "DataCenter",
+    "DataCenterHour",
     "DecisionProblem",
     "Inventory",
     "Portfolio",
@@ -30,7 +32,7 @@ __all__ = [
 #: Problems by the name under which a saved agent finds them again.
 PROBLEMS: dict[str, type[DecisionProblem]] = {
     problem.__name__: problem
-    for problem in (DataCenter, Inventory, Portfolio, PowerScheduling, ProductAllocation, Provisioning)
+    for problem in (DataCenter, DataCenterHour, Inventory, Portfolio, PowerScheduling, ProductAllocation, Provisioning)
 }
 
 

@@ -30,7 +30,7 @@ def decision_box(fleet: Fleet, action: str) -> tuple[Values, Values]:
     return np.zeros_like(limits), limits
 
 
-def _served(fleet: Fleet) -> Values:
+def served_by_all(fleet: Fleet) -> Values:
     """Requests per second (S,) of each service that all GPUs of the fleet can take."""
     serving = fleet.serving
     need = np.full(len(serving.classes), np.inf)
@@ -40,13 +40,13 @@ def _served(fleet: Fleet) -> Values:
 
 def _levels(fleet: Fleet) -> Values:
     work = fleet.allowed @ np.array(fleet.training_capacity)
-    return np.concatenate((fleet.renewable_limit, _served(fleet), work)).repeat(fleet.slots)
+    return np.concatenate((fleet.renewable_limit, served_by_all(fleet), work)).repeat(fleet.slots)
 
 
 def _schedule(fleet: Fleet) -> Values:
     reserved = np.array(fleet.training_capacity)[:, None]
     limits: dict[str, Any] = {"shares": 1.0, "carried": reserved, "reserved": reserved}
-    limits |= {"instances": np.array(fleet.inference_capacity)[:, None] / 2, "load": _served(fleet).max()}
+    limits |= {"instances": np.array(fleet.inference_capacity)[:, None] / 2, "load": served_by_all(fleet).max()}
     for name, field in (("purchase", "grid_limit"), ("charge", "charge_power"), ("discharge", "discharge_power")):
         limits[name] = np.array(getattr(fleet, field))[:, None]
     blocks = [np.broadcast_to(limits[name], shape).ravel() for name, shape in layout(fleet).items()]

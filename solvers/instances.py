@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .fleet import Fleet
 from .serving import Serving
 from .sparse import Index, Vector
 
@@ -29,6 +30,17 @@ class Cover(NamedTuple):
 def energy_per_load(serving: Serving) -> Vector:
     """Power per served request rate (P,) of an instance filled to its limit [kW s]."""
     return serving.idle_power / serving.capacity + serving.dynamic_power
+
+
+def power_of_work(fleet: Fleet) -> Vector:
+    """Power of the GPUs (S + K,) [kW] per request and second of each service, then per GPU h of each training class.
+
+    Services by the pair of each class that needs least.
+    """
+    serving = fleet.serving
+    least = np.full(len(serving.classes), np.inf)
+    np.minimum.at(least, serving.klass, energy_per_load(serving))
+    return np.concatenate((np.bincount(serving.service_of, serving.share * least), fleet.gpu_power))
 
 
 def relaxed_cover(serving: Serving, load: Vector) -> Cover:

@@ -49,7 +49,7 @@ def within_limits(fleet: Fleet, asked: Schedule, whole: bool) -> Schedule:
     )
     return asked.replace(
         shares=_shares(fleet, asked.shares),
-        carried=_clipped(asked.carried, np.inf),
+        carried=_clipped(asked.carried, np.inf if fleet.tail else 0.0),
         reserved=_scaled(_clipped(asked.reserved, np.inf), 1.0, np.array(fleet.training_capacity)),
         instances=instances,
         load=_clipped(asked.load, instances * serving.capacity[:, None, None]),

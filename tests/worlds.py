@@ -147,6 +147,7 @@ WORLDS = {
     "ProductAllocation": products,
     "Inventory": demand,
     "DataCenter": fleet_days,
+    "DataCenterHourly": fleet_days,
 }
 for _name, _world in WORLDS.items():
     register_trace(f"small-{_name}", _world)
@@ -172,6 +173,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "PowerScheduling": {"lookback": 2},
     "Portfolio": {"assets": 5, "components": 4, "window": 3},
     "DataCenter": {"fleet": FLEET, "integer": False, "episode_steps": 6},
+    "DataCenterHourly": {"fleet": FLEET, "lookback": 4, "ahead": 3, "episode_steps": 12},
 }
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("Provisioning", {}),
@@ -191,12 +193,15 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("DataCenter", {}),
     ("DataCenter", {"action": "relative", "fleet": {**FLEET, "carry_over": True, "terminal": "free"}}),
     ("DataCenter", {"action": "schedule", "order": "random"}),
+    ("DataCenterHourly", {}),
+    ("DataCenterHourly", {"lookback": 3, "oracle": False, "fleet": {**FLEET, "carry_over": True, "terminal": "free"}}),
+    ("DataCenterHourly", {"action": "schedule", "order": "random"}),
 ]
 
 
 def steps(name: str, usual: int) -> int:
     """How many steps a test takes in a world: few where each solves linear programs."""
-    return usual if not name.startswith("DataCenter") else max(8, usual // 12)
+    return usual if name != "DataCenter" else max(8, usual // 12)
 
 
 def make(name: str, **keywords: Any) -> Any:

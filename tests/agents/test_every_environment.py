@@ -13,7 +13,6 @@ import pytest
 
 from shiftgym.agents import Agent, agent_class, list_agents, load_agent, make_agent
 from shiftgym.data.errors import ShiftgymError
-from shiftgym.solvers import ProblemError
 from tests.worlds import BUDGETS, demand, make, make_vec, steps
 
 NAMES = list_agents()
@@ -26,6 +25,7 @@ TASKS: list[tuple[str, dict[str, Any]]] = [
     ("Inventory", {}),
     ("Inventory", {"carry": True}),
     ("DataCenter", {"integer": False}),
+    ("DataCenterHourly", {"oracle": False}),
 ]
 #: Agents that follow the gradient of the cost of decisions, which a settled day has not.
 FOLLOW_THE_COST = {
@@ -68,8 +68,8 @@ def test_fits_decides_and_survives_a_save(agent_name: str, name: str, keywords: 
         with pytest.raises(ShiftgymError, match=f"agent '{agent_name}' is made for {made_for[0]}"):
             make_agent(agent_name, **budget).fit(make(name, **keywords))
         return
-    if name == "DataCenter" and agent_name in FOLLOW_THE_COST:
-        with pytest.raises(ProblemError, match=r"gives no gradient of its cost.*such as persistence"):
+    if name.startswith("DataCenter") and agent_name in FOLLOW_THE_COST:
+        with pytest.raises(ShiftgymError, match="gives no gradient of its cost|do not continue a history"):
             make_agent(agent_name, **budget).fit(make(name, **keywords))
         return
     agent, again = (make_agent(agent_name, **budget).fit(make(name, **keywords)) for _ in range(2))
@@ -77,7 +77,7 @@ def test_fits_decides_and_survives_a_save(agent_name: str, name: str, keywords: 
     assert scores == replay(again, name, keywords)
     if not any(scores[f"violation_{family}"] for family in agent.problem_.soft_families):
         assert scores["regret"] >= -1e-9
-    if agent.clairvoyant:
+    if agent.clairvoyant and name != "DataCenterHourly":  # where perfect decisions are myopic
         assert scores["regret"] == pytest.approx(0.0, abs=1e-9)
     if agent_name not in ("random", "bandit"):  # what a solver decides breaks no constraint of its own
         families = agent.problem_.hard_families

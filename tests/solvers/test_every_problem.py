@@ -60,6 +60,12 @@ def day(rng: np.random.Generator, shape: tuple[int, ...]) -> Any:
     return level * rng.lognormal(0.0, 0.3, shape)
 
 
+def hour(rng: np.random.Generator, shape: tuple[int, ...]) -> Any:
+    """Likewise of one hour, then the uncertain columns as they were an hour ago, and what is left of the day."""
+    level = np.array([300.0, 300.0, 150.0, 700.0, 0.1, 0.1, 0.3, 0.3, 300.0, 300.0, 150.0, 700.0, 0.5])
+    return level * rng.lognormal(0.0, 0.3, shape)
+
+
 CASES = [
     Case(
         "Provisioning",
@@ -101,6 +107,14 @@ CASES = [
         {"fleet": FLEET, "integer": False, "promise": 0.8},
         day,
         [{"action": "level"}, {"integer": 1}, {"promise": 0.0}, {"fleet": {"windows": [1.5]}}, {"solver": "high"}],
+        None,
+        smooth=False,
+    ),
+    Case(
+        "DataCenterHour",
+        {"fleet": FLEET, "promise": 0.8},
+        hour,
+        [{"action": "share"}, {"integer": 1}, {"promise": 1.5}, {"fleet": {"windows": [1.5]}}],
         None,
         smooth=False,
     ),
