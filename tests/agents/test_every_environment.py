@@ -69,7 +69,7 @@ def test_fits_decides_and_survives_a_save(agent_name: str, name: str, keywords: 
             make_agent(agent_name, **budget).fit(make(name, **keywords))
         return
     if name.startswith("DataCenter") and agent_name in FOLLOW_THE_COST:
-        with pytest.raises(ShiftgymError, match="gives no gradient of its cost|do not continue a history"):
+        with pytest.raises(ShiftgymError, match=r"gives no gradient of its cost|do not continue a history"):
             make_agent(agent_name, **budget).fit(make(name, **keywords))
         return
     agent, again = (make_agent(agent_name, **budget).fit(make(name, **keywords)) for _ in range(2))
