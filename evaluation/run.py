@@ -107,8 +107,7 @@ def execute(
         suite = selected(suite, choices)
     traces = load_traces(suite)
     cells = plan(suite, traces, device)
-    for env, train, env_kwargs in {str(c.fit.home): c.fit.home for c in cells}.values():
-        make_training_env(env, train, env_kwargs).close()
+    _check_fits(cells)
     _check_benches(suite)
     missing = [cell for cell in cells if not run.cell_file(cell.id).is_file()]
     tally = Tally(run, len(cells), reused=len(cells) - len(missing))
@@ -138,6 +137,15 @@ def _check_device(device: str) -> None:
     except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
         reason = str(error).partition("\n")[0]
         raise ShiftgymError(f"device is {device!r}, which cannot be used here ({reason}): give 'cpu'") from error
+
+
+def _check_fits(cells: Sequence[Cell]) -> None:
+    """Set every training environment up once, and refuse agents that are not made for its problem."""
+    for fit in {str(cell.fit.home): cell.fit for cell in cells}.values():
+        env = make_training_env(*fit.home)
+        for agent in {cell.agent.name: cell.agent for cell in cells if cell.fit.home == fit.home}.values():
+            agent.agent_class().check_problem(env.unwrapped.task.problem)  # type: ignore[attr-defined]
+        env.close()
 
 
 def _check_benches(suite: Suite) -> None:

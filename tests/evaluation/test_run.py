@@ -136,6 +136,12 @@ def test_names_that_do_not_exist_stop_the_run_before_any_work(suite, tmp_path):
         assert not (tmp_path / "run").exists()
 
 
+def test_an_agent_made_for_another_problem_stops_the_run_before_any_work(suite, tmp_path):
+    with pytest.raises(ShiftgymError, match="'ulro-box' is made for DataCenter, this environment poses Provisioning"):
+        execute(replace(suite, agents=(*suite.agents, AgentSpec("ulro-box"))), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_device_that_is_not_here_stops_the_run_before_any_work(suite, tmp_path):
     with pytest.raises(ShiftgymError, match=r"device is 'abacus', which cannot be used here.*give 'cpu'"):
         execute(suite, tmp_path / "run", device="abacus")
