@@ -289,6 +289,10 @@ _REGISTRY: dict[str, str | type[Agent]] = {
     "drcc": "drcc:DistributionallyRobust",
     "re-dro": "scenario_robust:ResidualRobust",
     "cvar-djcc": "scenario_robust:ConditionalValueRobust",
+    "ppo": "ppo:ProximalPolicy",
+    "sac": "sac:SoftActorCritic",
+    "td3": "td3:TwinDelayed",
+    "sb3": "sb3_zip:StableBaselinesZip",
 }
 
 

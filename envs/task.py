@@ -162,6 +162,18 @@ class Points:
     shifted: Floats
     stride: int
 
+    def part(self, first: int, last: int, lookback: int) -> Points:
+        """The decision points from ``first`` up to, not including, ``last``, with their histories."""
+        after = slice(first, last + self.stride)
+        return Points(
+            readings=self.readings[first : last + self.stride + lookback - 1],
+            context=self.context[after],
+            outcomes=self.outcomes[first:last],
+            time=self.time[after],
+            shifted=self.shifted[after],
+            stride=self.stride,
+        )
+
 
 class Task(ABC):
     """A trace, a shift and a decision problem, made into decision points.
@@ -257,19 +269,46 @@ class Task(ABC):
         """Replay the source under another shift from now on."""
         self.shift, self.shift_seed = parse_shift(shift), check_count("shift_seed", seed, low=0)
         self.trace = self.shift.apply(self.source, np.random.default_rng(seed))
-        self.points = self._points(self.trace)
-        points = len(self) + self.points.stride
-        width = self.layout.size - self.layout.previous
-        self._known = self._look(np.arange(points)) if points * width <= _KNOWN else None
         for cached in ("shift_report", "title"):
             self.__dict__.pop(cached, None)
+        self._decide_at(self._points(self.trace))
         self._solve_oracle()
+
+    def _decide_at(self, points: Points) -> None:
+        """Replay these decision points from now on."""
+        self.points = points
+        count = len(self) + points.stride
+        width = self.layout.size - self.layout.previous
+        self._known = self._look(np.arange(count)) if count * width <= _KNOWN else None
 
     def under(self, shift: str | Mapping[str, Any] | Shift | None, seed: int = 0) -> Self:
         """The same task, of the same problem and reference, on what this one replays distorted once more."""
         twin = copy.copy(self)
         twin.source = self.trace
         twin.set_shift(shift, seed)
+        return twin
+
+    def training(self) -> Self:
+        """The same task on its reference, the training trace, as it was: what statistics are fitted on."""
+        twin = copy.copy(self)
+        twin.source = self.reference
+        twin.set_shift(None)
+        return twin
+
+    def part(self, first: int, last: int) -> Self:
+        """The same task at the decision points from ``first`` up to, not including, ``last`` alone.
+
+        Raises
+        ------
+        TraceError
+            If that is no window of at least one decision point.
+        """
+        if not 0 <= first < last <= len(self):
+            raise TraceError(f"decision points {first} to {last} are no window of [0, {len(self)}]")
+        twin = copy.copy(self)
+        twin._decide_at(self.points.part(first, last, self.lookback))
+        if not self.problem.stateful:
+            twin.oracle_decisions, twin.oracle_costs = self.oracle_decisions[first:last], self.oracle_costs[first:last]
         return twin
 
     def _solve_oracle(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from gymnasium.utils import seeding
@@ -48,13 +48,32 @@ class ReplayVectorEnv(VectorEnv[Observations, Any, Any]):
         order: str = "sequential",
         **task: Any,
     ) -> None:
+        self._set_up(self.task_class(**task), num_envs, AutoresetMode(autoreset_mode), render_mode, order)
+
+    @classmethod
+    def of(
+        cls,
+        task: Task,
+        num_envs: int,
+        *,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        order: str = "sequential",
+    ) -> Self:
+        """Replay a task that there is already, such as a part of another."""
+        env = cls.__new__(cls)
+        env._set_up(task, num_envs, AutoresetMode(autoreset_mode), None, order)
+        return env
+
+    def _set_up(
+        self, task: Task, num_envs: int, autoreset_mode: AutoresetMode, render_mode: str | None, order: str
+    ) -> None:
         if num_envs < 1:
             raise ShiftgymError(f"num_envs is {num_envs}: give at least 1")
         self.num_envs, self.render_mode = num_envs, render_mode
         self.order = Windows.check_order(order)
-        self.autoreset_mode = AutoresetMode(autoreset_mode)
-        self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}
-        self.task = self.task_class(**task)
+        self.autoreset_mode = autoreset_mode
+        self.metadata = {**type(self).metadata, "autoreset_mode": autoreset_mode}
+        self.task = task
         self.single_observation_space, self.single_action_space = self.task.spaces()
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)

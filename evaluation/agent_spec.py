@@ -17,6 +17,8 @@ from typing import Any
 from ..agents import Agent, agent_class, list_agents, make_agent, register_agent
 from ..data.errors import ShiftgymError, UnknownNameError
 
+#: What a policy of stable-baselines3 begins with; its path follows.
+_ZIP = "sb3:"
 _FORM = re.compile(r"\s*([A-Za-z][\w.:-]*)\s*(?:\((.*)\))?\s*", re.DOTALL)
 
 
@@ -27,7 +29,8 @@ class AgentSpec:
     Parameters
     ----------
     name : str
-        A name of :func:`shiftgym.agents.list_agents`, or ``module:Class`` for a class of the user's own.
+        A name of :func:`shiftgym.agents.list_agents`, or ``module:Class`` for a class of the user's own. The text form
+        ``sb3:PATH`` is short for ``sb3(path='PATH')``.
     kwargs : mapping
         Keywords of its constructor except ``seed``; numbers, strings, booleans, None, and lists of these.
 
@@ -54,9 +57,13 @@ class AgentSpec:
         """
         if isinstance(text, AgentSpec):
             return text
+        if text.strip().startswith(_ZIP):
+            return cls("sb3", {"path": text.strip().removeprefix(_ZIP)})
         match = _FORM.fullmatch(text)
         if match is None:
-            raise ShiftgymError(f"agent {text!r} has no form such as 'saa', 'dfl(epochs=3)' or 'module:Class'")
+            raise ShiftgymError(
+                f"agent {text!r} has no form such as 'saa', 'dfl(epochs=3)', 'module:Class' or 'sb3:path.zip'"
+            )
         try:
             call = ast.parse(f"_({match[2] or ''})", mode="eval").body
             assert isinstance(call, ast.Call)
@@ -98,6 +105,8 @@ class AgentSpec:
             If there is no such agent or class, or it takes no such setting.
         """
         self.agent_class()
+        if self.name == "sb3" and not Path(self.kwargs.get("path", "")).is_file():
+            raise ShiftgymError(f"agent {str(self)!r}: there is no such file; write sb3:PATH of a zip that SB3 saved")
         try:
             return make_agent(self.name, seed=seed, **self.kwargs)
         except TypeError as error:
@@ -117,10 +126,15 @@ class AgentSpec:
         return self.having({name: value for name, value in settings.items() if name not in self.kwargs})
 
     def source_digest(self) -> str:
-        """Digest of the file that defines a user's own class; empty for the agents of shiftgym."""
-        if ":" not in self.name:
+        """Digest of the file of the user's own that the agent comes from; empty for the agents of shiftgym."""
+        if self.name == "sb3":
+            file = Path(self.kwargs["path"])
+        elif ":" in self.name:
+            self.agent_class()
+            file = Path(inspect.getfile(sys.modules[self.name.partition(":")[0]]))
+        else:
             return ""
-        return hashlib.sha256(Path(inspect.getfile(self.agent_class())).read_bytes()).hexdigest()[:16]
+        return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
 
 
 def check_settings(

@@ -168,6 +168,8 @@ for _name in ("two-stage-diffusion", "diffusion-dfl-reparam", "diffusion-dfl-sco
 
 for _name in ("deterministic", "ulro-box", "ulro-ellipsoid", "aro-box", "aro-ellipsoid", "drcc", "re-dro", "cvar-djcc"):
     BUDGETS[_name] = {"epochs": 2, "hidden": (8,), "batch_size": 256}
+for _name in ("ppo", "sac", "td3"):
+    BUDGETS[_name] = {"steps": 128, "replays": 8, "hidden": (8,), "evaluations": 1}
 
 SMALL: dict[str, dict[str, Any]] = {
     "PowerScheduling": {"lookback": 2},

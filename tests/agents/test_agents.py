@@ -19,7 +19,7 @@ from tests.worlds import BUDGETS, make
 
 BUDGET, LEARNED = BUDGETS, list(BUDGETS)
 NUMBERS = ["two-stage", "dfl", "bandit"]  # their network answers with numbers
-NAMES = list_agents()
+NAMES = [name for name in list_agents() if name != "sb3"]  # which is made of a zip
 
 
 def make_trace(slots: int = 400, seed: int = 0) -> Trace:

@@ -1,0 +1,32 @@
+"""Hyper-parameters of the reinforcement learners that were tuned for each environment, on training traces alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..solvers import DecisionProblem
+
+#: What every environment shares unless it says otherwise.
+SHARED: dict[str, dict[str, Any]] = {
+    "ppo": {"steps": 60_000, "hidden": (64, 64), "learning_rate": 3e-4, "anchor": "persistence", "reach": 3.0},
+    "sac": {"steps": 20_000, "hidden": (64, 64), "learning_rate": 1e-3, "anchor": "persistence", "reach": 3.0},
+    "td3": {"steps": 20_000, "hidden": (64, 64), "learning_rate": 3e-4, "anchor": "persistence", "reach": 3.0},
+}
+
+#: What differs, by problem and algorithm. Where the last outcome says little of the next, actions are deviations from
+#: the mean perfect decision.
+TUNED: dict[str, dict[str, dict[str, Any]]] = {
+    "Provisioning": {name: {"anchor": "mean", "reach": 1.5} for name in SHARED},
+    "Portfolio": {name: {"anchor": "mean", "reach": 1.0} for name in SHARED},
+    "ProductAllocation": {name: {"anchor": "mean", "reach": 1.5} for name in SHARED},
+    "Inventory": {name: {"anchor": "mean", "reach": 1.5} for name in SHARED},
+}
+
+#: Discount where decisions change what comes next; elsewhere the return of a decision is its own reward.
+DISCOUNT = 0.95
+
+
+def tuned(agent: str, problem: DecisionProblem) -> dict[str, Any]:
+    """Hyper-parameters of an agent for a problem."""
+    own = TUNED.get(type(problem).__name__, {}).get(agent, {})
+    return {"gamma": DISCOUNT if problem.stateful else 0.0, **SHARED[agent], **own}
