@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from .drawing import STYLE, WIDTH, Look, frame, grid, headline, legend, logarithmic, looks_of, lower, save, scale, title
 from .plots_of_adversaries import plot_adversary
+from .plots_of_days import plot_day
 from .plots_of_steps import plot_distribution, plot_replay
 from .plots_of_training import plot_effort, plot_learning
 from .results import Run
@@ -35,6 +36,7 @@ def draw_plots(run: Run) -> list[Path]:
         ("adversary", plot_adversary),
         ("effort", plot_effort),
         ("replay", plot_replay),
+        ("day", plot_day),
     ]
     written = []
     with mpl.rc_context(STYLE):

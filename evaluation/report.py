@@ -26,6 +26,7 @@ _ALT = {
     "adversary": "What an agent was trained against: the rounds of its adversary, paths of the worst case",
     "effort": "The leading score against the time and the memory of a fit",
     "replay": "A stretch of a replay: outcome, decision and oracle",
+    "day": "A day of data centers: use and supply of power, batteries, prices and carbon",
 }
 
 

@@ -53,6 +53,7 @@ def test_a_run_ends_in_a_report(name: str, keywords: dict[str, Any], score: str,
         assert (run.results["regret"] > -1e-9).all()
     markdown = report(run, Console(quiet=True)).read_text()
     assert "plots/replay.svg" in markdown
+    assert ("plots/day.svg" in markdown) == (name == "DataCenter")
 
 
 def test_the_suite_chooses_what_leads(tmp_path: Path) -> None:
