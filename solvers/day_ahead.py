@@ -35,8 +35,8 @@ from .training_queue import executed, first_in_first_out, queue
 __all__ = ["DayAhead", "Levels", "Schedule"]
 
 
-#: How often slots with scarce GPUs are routed anew.
-_ATTEMPTS = 5
+#: Relative gap from which on whole instances are routed anew where GPUs are scarce, and how often at most.
+_WORTH, _ATTEMPTS = 1e-3, 5
 
 
 class Placed(NamedTuple):
@@ -186,11 +186,14 @@ class DayAhead:
         """Instances for class loads (I, T), the solution with these fixed, and a lower bound on the cost."""
         relaxed = self._solver.solve(vectors)
         placed, bound = self._place(chosen, relaxed.x), relaxed.value
-        if placed.scarce.any():
-            placed, bound = self._route(vectors, load, chosen, placed)
-        elif not self.integer:
+        if not (self.integer or placed.scarce.any()):
             return placed, relaxed, bound
-        return placed, self._fixed(vectors, self.serving.power(placed.instances, placed.load)), bound
+        point = self._fixed(vectors, placed)
+        worth = point.value - bound > (_WORTH if self.integer else 1e-6) * max(abs(bound), 1.0)
+        if (placed.scarce.any() and worth) or placed.left.any():
+            placed, bound = self._route(vectors, load, chosen, placed)
+            point = self._fixed(vectors, placed)
+        return placed, point, bound
 
     def _route(self, vectors: Vectors, load: Vector, chosen: Cover, placed: Placed) -> tuple[Placed, float]:
         """Places by routes in the slots in which GPUs are scarce, see :mod:`.column_generation`.
@@ -263,8 +266,9 @@ class DayAhead:
         scarce |= stopped.any(0) & (True if routed is None else ~routed)
         return Placed(instances, load, left, scarce)
 
-    def _fixed(self, vectors: Vectors, inference: Vector) -> Point:
-        """Solution with the power of inference (D, T) as the placed instances draw it."""
+    def _fixed(self, vectors: Vectors, placed: Placed) -> Point:
+        """Solution with the power of inference as the placed instances draw it."""
+        inference = self.serving.power(placed.instances, placed.load)
         block, upper, lower, rhs = (
             self._program.columns["inference"],
             vectors.upper.copy(),

@@ -25,7 +25,7 @@ PLANNERS = {name: DayAhead(fleet) for name, fleet in FLEETS.items()}
 
 
 @pytest.mark.parametrize("name", FLEETS)
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(seed=st.integers(0, 10_000), scale=st.floats(0.2, 1.0))
 def test_every_equation_holds_on_random_days(name, seed, scale):
     fleet = FLEETS[name]
