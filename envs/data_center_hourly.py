@@ -9,8 +9,9 @@ import numpy as np
 
 from ..data.errors import ShiftgymError
 from ..data.trace import Trace
-from ..solvers.data_center_hour import DataCenterHour, slices
+from ..solvers.data_center_hour import DataCenterHour
 from ..solvers.day_ahead import DayAhead, Levels
+from ..solvers.hour import slices
 from ..solvers.instances import power_of_work
 from ..solvers.settlement import Outcome
 from .fleet_columns import FleetColumns, calendar

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +14,12 @@ from .arrays import beyond as above
 from .base import Adjoint, DecisionProblem, ProblemError
 from .decision_box import served_by_all
 from .fleet import Fleet
+from .hour import Hour, State, normalised, prepended, slices_of
 from .instances import energy_per_load, power_of_work
 from .protective_levels import quantile
-from .schedule import Schedule
 from .settlement import REAL_TIME_MARKUP, beyond, meet
 
 Values = NDArray[np.float64]
-Flags = NDArray[np.bool_]
 #: A sum, without the overhead of the method, which an hour's few numbers would pay twenty times.
 _sum = np.add.reduce
 
@@ -28,46 +27,6 @@ ACTIONS = ("shares", "schedule")
 #: Multiples of the last hour's requests and arrivals that capacity is prepared for.
 MARGINS = (0.5, 3.0)
 _HOUR, _LEVEL = 3600.0, 1e-6
-
-
-class Hour(NamedTuple):
-    """What is decided for an hour; leading axes are batched.
-
-    Attributes
-    ----------
-    shares, run : arrays, shapes (..., K, W, D) and (..., K, W)
-        Part of the work that arrived so many hours ago to be run at each center now, and at all of them.
-    reserved : array, shape (..., K, D)
-        Training GPUs.
-    idle, dynamic : arrays, shapes (..., D) and (..., S, D)
-        Power of the inference GPUs without load, and what the planned load of each service adds [kW].
-    level : array, shape (..., S)
-        Requests per second that the instances are for.
-    purchase, charge, discharge : arrays, shape (..., D)
-        Power [kW].
-    """
-
-    shares: Values
-    run: Values
-    reserved: Values
-    idle: Values
-    dynamic: Values
-    level: Values
-    purchase: Values
-    charge: Values
-    discharge: Values
-
-
-class State(NamedTuple):
-    """What an hour hands on.
-
-    Charge (..., D) [kWh], arrivals (..., K, W - 1) [GPU h] of the last hours, and the part (..., K, W) that waits of
-    what comes in this hour, which is all of it, and of each of those.
-    """
-
-    charge: Values
-    recent: Values
-    waiting: Values
 
 
 class DataCenterHour(DecisionProblem):
@@ -90,7 +49,8 @@ class DataCenterHour(DecisionProblem):
     Routings are made to sum to one. Instances are those of the cheapest pair of each request class, whole ones at each
     center; capacity is prepared for the margins times what came an hour ago; work in its last hour always runs; the
     power that this plan needs beyond batteries and counted renewables is bought. With ``action="schedule"`` it is the
-    hour's slice of a day-ahead schedule (:func:`slices`), which settles to what it settles to as a day.
+    hour's slice of a day-ahead schedule (:func:`~shiftgym.solvers.hour.slices`), whose hours settle to what it settles
+    to as a day.
 
     Costs [1000 $], soft families and measures are those of the day, for the hour. :meth:`solve` and :meth:`perfect`
     are myopic: the cheapest centers first, up to what their grid and plants give, no battery, no waiting.
@@ -152,8 +112,8 @@ class DataCenterHour(DecisionProblem):
         self.uncertain_dim, self.known_dim = rows, 2 * self._centers + rows + 1
         self.outcome_dim = self.uncertain_dim + self.known_dim
         sizes = [int(np.prod(shape)) for shape in self._shapes.values()]
-        self._parts, D = _parts(sizes), self._centers
-        self._columns_of = _parts([D, self._services, self._classes, D, D, D, self._services, self._classes, 1])
+        self._parts, D = slices_of(sizes), self._centers
+        self._columns_of = slices_of([D, self._services, self._classes, D, D, D, self._services, self._classes, 1])
         self.low, self.high = self._box(sizes)
         self._inside = self.low - self.tolerance, self.high + self.tolerance
         self.decision_dim = len(self.low)
@@ -173,7 +133,10 @@ class DataCenterHour(DecisionProblem):
         self._full, self._all = fleet.initial(), np.ones(self._classes)
         order = np.lexsort((energy_per_load(serving), serving.klass))
         best = order[np.searchsorted(serving.klass[order], np.arange(len(serving.classes)))]
-        self._per_instance = serving.capacity[best], serving.idle_power[best], serving.gpus[best].astype(float)
+        # instances of the cheapest pairs per req/s of a service, and idle power and GPUs of an instance of each
+        serves = serving.service_of[:, None] == np.arange(self._services)
+        self._instances = serves * (serving.share / serving.capacity[best])[:, None]
+        self._per_instance = np.stack((serving.idle_power[best], serving.gpus[best]))
         #: kW of the cheapest pairs beyond their idle power, per request and second of a service
         self._adds = np.bincount(serving.service_of, serving.share * serving.dynamic_power[best])
         self._power_of_work = power_of_work(fleet)
@@ -224,45 +187,52 @@ class DataCenterHour(DecisionProblem):
             return np.broadcast_to(start, (*shape, len(start)))
         return np.where(np.isnan(previous), start, previous)
 
-    def _state(self, states: Values) -> State:
+    def _state(self, states: Values, left: Values) -> State:
+        """State, and what the part of the day that is left (..., 1) makes of it."""
         D, K = self._centers, self._classes
+        last = left <= 0
+        any_last = last if last.any() else None
+        ending = self._due if any_last is None or self.fleet.carry_over else self._due | last[..., None]
         queues = states[..., D:].reshape(*states.shape[:-1], 2, K, -1)
-        return State(states[..., :D], queues[..., 0, :, :], _before(self._all, queues[..., 1, :, :]))
+        return State(
+            states[..., :D], queues[..., 0, :, :], prepended(self._all, queues[..., 1, :, :]), ending, any_last
+        )
 
     # ------------------------------------------------------------------ decisions
     def _hour(self, decisions: Values, told: list[Values], state: State) -> Hour:
         lead, shapes = decisions.shape[:-1], self._shapes.values()
         parts = [decisions[..., part].reshape(*lead, *shape) for part, shape in zip(self._parts, shapes, strict=True)]
-        last = told[-1] <= 0
-        return (self._of_shares if self.action == "shares" else self._of_slice)(parts, told, state, last)
+        if self.action == "shares":
+            return self._of_shares(parts, told, state)
+        return self._of_slice(parts, state)
 
-    def _of_shares(self, parts: list[Values], told: list[Values], state: State, last: Flags) -> Hour:
+    def _of_shares(self, parts: list[Values], told: list[Values], state: State) -> Hour:
         route, margin, work, release, count, battery = parts
         sun, requests, arrivals = told[5:8]
         level = margin[..., : self._services] * requests
-        load = _to_one(route) * level[..., None]
-        capacity, idle_power, gpus = self._per_instance
-        instances = (self._share[:, None] * load[..., self._of, :]) / capacity[:, None]
+        load = normalised(route) * level[..., None]
+        instances = self._instances @ load
         if self.integer:
             instances = np.ceil(instances - 1e-9)
-        idle, used = idle_power @ instances, gpus @ instances
+        drawn = self._per_instance @ instances
+        idle, used = drawn[..., 0, :], drawn[..., 1, :]
         if (used > self._limits[2]).any():
             fits = np.minimum(1.0, self._limits[2] / np.maximum(used, 1e-9))
             load, idle = load * fits[..., None, :], idle * fits
         dynamic = self._adds[:, None] * load
-        amounts = _before(margin[..., self._services :] * arrivals, state.recent)
-        run = np.where(self._ending(last), 1.0, release[..., None]) * state.waiting
-        split = _to_one(work)[..., None, :]
+        amounts = prepended(margin[..., self._services :] * arrivals, state.recent)
+        run = np.where(state.ending, 1.0, release[..., None]) * state.waiting
+        split = normalised(work)[..., None, :]
         reserved = self._fitting(_sum(run * amounts, -1)[..., None] * split)
         into = np.maximum(battery, 0.0) * self._limits[3]
         out = np.maximum(-battery, 0.0) * self._limits[4]
-        into, out = self._stored(into, out, state.charge, last)
+        into, out = self._stored(into, out, state)
         power = self._facility * (self._gpu_power @ reserved + idle + _sum(dynamic, -2))
         purchase = np.minimum(np.maximum(power + into - out - count * sun, 0.0), self._limits[0])
         shares = run[..., None] * split[..., None, :]
-        return Hour(shares, run, reserved, idle, dynamic, _sum(load, -1), purchase, into, out)
+        return Hour(shares, run, reserved, idle, dynamic, _sum(load, -1), power, purchase, into, out)
 
-    def _of_slice(self, parts: list[Values], _: list[Values], state: State, last: Flags) -> Hour:
+    def _of_slice(self, parts: list[Values], state: State) -> Hour:
         shares, reserved, load, instances, purchase, into, out = parts
         serving = self.fleet.serving
         gpus = serving.gpus.astype(float) @ instances
@@ -278,8 +248,11 @@ class DataCenterHour(DecisionProblem):
         run = np.minimum(asked, state.waiting)
         shares = shares * (run / np.maximum(asked, 1e-12))[..., None]
         reserved = self._fitting(reserved)
-        into, out = self._stored(into, out, state.charge, last)
-        return Hour(shares, run, reserved, serving.idle_power @ instances, dynamic, level, purchase, into, out)
+        both = np.minimum(into, out)
+        into, out = self._stored(into - both, out - both, state)
+        idle = serving.idle_power @ instances
+        power = self._facility * (self._gpu_power @ reserved + idle + _sum(dynamic, -2))
+        return Hour(shares, run, reserved, idle, dynamic, level, power, purchase, into, out)
 
     def _fitting(self, reserved: Values) -> Values:
         """Training GPUs (..., K, D) scaled down to what centers have, (3b)."""
@@ -288,19 +261,14 @@ class DataCenterHour(DecisionProblem):
             return reserved
         return reserved * np.minimum(1.0, limit / np.maximum(used, 1e-9))[..., None, :]
 
-    def _ending(self, last: Flags) -> NDArray[np.bool_]:
-        """Whether work of a class and age (..., K, W) must run now: its window ends, or with it the day."""
-        return self._due if self.fleet.carry_over or not last.any() else self._due | last[..., None]
-
-    def _stored(self, into: Values, out: Values, charge: Values, last: Flags) -> tuple[Values, Values]:
+    def _stored(self, into: Values, out: Values, state: State) -> tuple[Values, Values]:
         """Charge and discharge that the battery can do; the last hour of a cyclic day brings it back."""
-        both = np.minimum(into, out)
-        into, out = into - both, out - both
-        into = np.minimum(into, np.maximum(self._most - charge, 0.0) / self._gain)
-        out = np.minimum(out, np.maximum(charge - self._least, 0.0) / self._loss)
-        if self.fleet.terminal == "cyclic" and last.any():
+        charge = state.charge
+        into = np.minimum(into, np.maximum((self._most - charge) / self._gain, 0.0))
+        out = np.minimum(out, np.maximum((charge - self._least) / self._loss, 0.0))
+        if state.last is not None and self.fleet.terminal == "cyclic":
             change = self._full - charge
-            off = last & (np.abs(change - self._gain * into + self._loss * out) > 1e-6 * (1 + self._full))
+            off = state.last & (np.abs(change - self._gain * into + self._loss * out) > 1e-6 * (1 + self._full))
             into = np.where(off, np.clip(change / self._gain, 0.0, self._limits[3]), into)
             out = np.where(off, np.clip(-change / self._loss, 0.0, self._limits[4]), out)
         return into, out
@@ -314,13 +282,13 @@ class DataCenterHour(DecisionProblem):
         lead = decisions.shape[:-1]
         if outcomes.shape[:-1] != lead:
             lead = np.broadcast_shapes(lead, outcomes.shape[:-1])
-        state = self._state(self.known_state(previous, lead))
         told = self._told(outcomes)
+        state = self._state(self.known_state(previous, lead), told[-1])
         hour = self._hour(decisions, told, state)
         result = np.empty((*lead, 1 + len(self.measures) + len(self.soft_families) + self.state_dim))
-        amounts = _before(told[2], state.recent)
+        amounts = prepended(told[2], state.recent)
         self._account(hour, told, state, amounts, result)
-        self._after(hour, told, state, amounts, result[..., -self.state_dim :])
+        self._after(hour, state, amounts, result[..., -self.state_dim :])
         self._memo = (outcomes, decisions, previous, result)
         return result
 
@@ -330,14 +298,13 @@ class DataCenterHour(DecisionProblem):
         asked = (amounts[..., None, :] @ hour.shares)[..., 0, :]
         work, late = np.minimum(asked, hour.reserved), _sum(beyond(asked, hour.reserved), (-2, -1))
         if self.action == "schedule":  # of which nobody asked for what is due
-            unasked = np.where(self._ending(told[-1] <= 0), state.waiting - hour.run, 0.0)
+            unasked = np.where(state.ending, state.waiting - hour.run, 0.0)
             late = late + _sum(above(unasked * amounts, 1e-3), (-2, -1))
         served = np.minimum(1.0, requests / np.maximum(hour.level, 1e-12))
         metered = self._facility * (self._gpu_power @ work + hour.idle + _sum(served[..., None] * hour.dynamic, -2))
-        planned = self._facility * (self._gpu_power @ hour.reserved + hour.idle + _sum(hour.dynamic, -2))
         battery = hour.discharge - hour.charge
         supply = meet(metered - battery, sun, hour.purchase, self._limits[0])
-        short = beyond(planned, hour.purchase + sun + battery)
+        short = beyond(hour.power, hour.purchase + sun + battery)
         rate = prices + self.fleet.carbon_price * carbon
         committed = rate * hour.purchase
         emitted = carbon * hour.purchase
@@ -355,12 +322,12 @@ class DataCenterHour(DecisionProblem):
         result[..., 9] = result[..., 13] = _sum(beyond(requests, hour.level, _LEVEL, 0.0), -1) * _HOUR
         result[..., 10], result[..., 11] = totals[..., 8] / self._centers, totals[..., 9]
 
-    def _after(self, hour: Hour, told: list[Values], state: State, amounts: Values, after: Values) -> None:
+    def _after(self, hour: Hour, state: State, amounts: Values, after: Values) -> None:
         """Write charge, and the training work of the last hours, as they are after the hour."""
         D, K, reach = self._centers, self._classes, self.fleet.reach
         after[..., :D] = state.charge + self._gain * hour.charge - self._loss * hour.discharge
         waits = np.maximum(state.waiting - hour.run, 0.0)
-        left = np.where(self._ending(told[-1] <= 0), 0.0, waits)[..., :reach]
+        left = np.where(state.ending, 0.0, waits)[..., :reach]
         queues = after[..., D:].reshape(*after.shape[:-1], 2, K, reach)
         queues[..., 0, :, :], queues[..., 1, :, :] = amounts[..., :reach], left
         after[..., D:] = queues.reshape(*after.shape[:-1], -1)
@@ -439,7 +406,7 @@ class DataCenterHour(DecisionProblem):
         taken = np.clip(need[..., None] - (np.cumsum(room, axis=-1) - room), 0.0, room)
         power = np.empty_like(taken)
         np.put_along_axis(power, order, taken, -1)
-        route = _to_one(power)
+        route = normalised(power)
         count = np.divide(sun, told[5], out=np.zeros_like(sun), where=told[5] > 0)
         rest = np.zeros(D)
         lead = route.shape[:-1]
@@ -472,38 +439,3 @@ _NO_GRADIENT = (
     "DataCenterHour gives no gradient of its cost: instances are whole and limits cut; fit an agent that needs none, "
     "such as persistence, residual-saa or two-stage"
 )
-
-
-def _parts(sizes: list[int]) -> list[slice]:
-    """Slices of so many columns, one after the other."""
-    ends = np.cumsum(sizes).tolist()
-    return [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
-
-
-def _to_one(weights: Values) -> Values:
-    """Weights (..., D) scaled to sum to one; equal ones where all are nothing."""
-    total = _sum(weights, -1, keepdims=True)
-    if total.min(initial=np.inf) > 1e-9:
-        return weights / total
-    return np.where(total > 1e-9, weights / np.maximum(total, 1e-9), 1.0 / weights.shape[-1])
-
-
-def _before(first: Values, others: Values) -> Values:
-    """Values (..., K, W) of which the first (..., K) come before the others (..., K, W - 1)."""
-    lead = others.shape[:-1]
-    if first.ndim > others.ndim - 1:
-        lead = np.broadcast_shapes(first.shape, lead)
-    joined = np.empty((*lead, others.shape[-1] + 1))
-    joined[..., 0], joined[..., 1:] = first, others
-    return joined
-
-
-def slices(schedule: Schedule) -> Values:
-    """A day-ahead schedule as decisions (T, d) by the hour, for ``action="schedule"``."""
-    K, T, D, W = schedule.shares.shape
-    by_age = np.zeros((T, K, W, D))
-    for age in range(W):
-        by_age[age:, :, age] = schedule.shares[:, : T - age, :, age].transpose(1, 0, 2)
-    blocks = [schedule.reserved, schedule.load, schedule.instances, schedule.purchase, schedule.charge]
-    rows = [np.moveaxis(block, -1, 0).reshape(T, -1) for block in (*blocks, schedule.discharge)]
-    return np.concatenate((by_age.reshape(T, -1), *rows), axis=1)

@@ -128,7 +128,7 @@ def meet(need: Values, renewables: Values, purchase: Values, grid_limit: Values)
 def beyond(found: Values, limit: Values, relative: float = _RELATIVE, absolute: float = _ABSOLUTE) -> Values:
     """How far something is above its limit; 0 within the tolerance."""
     over = found - limit
-    return np.where(over > relative * np.abs(limit) + absolute, over, 0.0)
+    return over * (over > relative * np.abs(limit) + absolute)
 
 
 def share_served(requests: Values, level: Values) -> Values:

@@ -72,6 +72,7 @@ def test_the_page_of_the_environments_runs() -> None:
     names = run_python("docs/environments.md")
     assert names["info"]["shifted"] == 1.0
     assert names["observation"].shape == (7 * 24 + 5,)
+    assert names["settled"]["cost"] > names["settled"]["oracle_cost"] > 0
 
 
 def test_the_page_of_the_diffusions_runs(capsys: pytest.CaptureFixture[str]) -> None:
