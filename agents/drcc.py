@@ -45,6 +45,8 @@ class DistributionallyRobust(Protective):
     Rows of joint constraints share the promise equally, so that margins grow with the square root of their number.
     """
 
+    conic = True
+
     @property
     def certified_(self) -> dict[str, bool]:
         """True by the moments, which are taken as known; no day of the calibration is counted."""

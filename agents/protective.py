@@ -25,6 +25,7 @@ import torch
 
 from ..data.errors import ShiftgymError, UnknownNameError
 from ..envs.task import Floats, Observations, Task
+from ..solvers.backend import choose
 from .base import Agent, State
 from .calibration import Calibration, Thresholds, check_epsilon
 from .conformal import check_share, drawn_at_random
@@ -67,6 +68,8 @@ class Protective(Agent):
 
     problems = ("DataCenter",)
     learner: ClassVar[str] = "mse"
+    #: Whether a schedule takes second-order cones, which not every solver can.
+    conic: ClassVar[bool] = False
     epsilon: float | dict[str, float] = 0.05
     share: float = 0.25
     hidden: tuple[int, ...] = (64, 64)
@@ -96,6 +99,8 @@ class Protective(Agent):
     def _fit(self, task: Task, progress: bool, device: str) -> None:
         observations, outcomes = task.dataset()
         self._know_series()
+        if self.conic and self._problem.action == "schedule":
+            choose(self._problem.solver, "socp", 0, 0)  # says so now, not after the fit
         days = self._series.split(outcomes)
         drawn = drawn_at_random(len(outcomes), self.share, self.seed)
         if drawn.all() or not drawn.any():

@@ -60,6 +60,8 @@ class Ellipsoid(Calibrated):
     decisions are schedules, training work meets the ellipsoid itself, by second-order cones.
     """
 
+    conic = True
+
     def _correlation(self, group: str) -> Floats | None:
         """Correlation (L, L) of the standardised errors of a group, if any."""
         return None

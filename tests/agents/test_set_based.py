@@ -15,7 +15,8 @@ from shiftgym.agents.drcc import kappa
 from shiftgym.agents.protective import SHOWN_BY
 from shiftgym.agents.scenario_robust import RADII, conditional_value_at_risk
 from shiftgym.data.errors import ShiftgymError, UnknownNameError
-from tests.worlds import FLEET, fleet_days, make
+from shiftgym.solvers import ProblemError
+from tests.worlds import fleet_days, make
 
 BUDGET: dict[str, Any] = {"epochs": 4, "hidden": (8,), "batch_size": 256}
 SETS = ("ulro-box", "ulro-ellipsoid", "ulro-ellipsoid corr", "aro-box", "aro-ellipsoid")
@@ -179,7 +180,9 @@ def test_what_cannot_be_is_refused() -> None:
         make_agent("drcc", epochs=0)
     with pytest.raises(ShiftgymError, match="made for DataCenter, this environment poses Portfolio"):
         make_agent("re-dro").fit(make("Portfolio"))
-    assert FLEET["slots"] == 4
+    for name in ("ulro-ellipsoid", "drcc"):  # cones, which the default solver of the environment cannot take
+        with pytest.raises(ProblemError, match=r"solver='highs' solves no .* use one of .*'clarabel'"):
+            make_agent(name, **BUDGET).fit(make("DataCenter", action="schedule"))
 
 
 @pytest.mark.parametrize("name", ["ulro-ellipsoid", "ulro-ellipsoid corr", "drcc", "re-dro", "cvar-djcc"])
