@@ -110,6 +110,10 @@ class DataCenterHourlyTask(RowTask):
         )
 
     # ------------------------------------------------------------------ the oracle, day by day
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the solver, which cannot be copied."""
+        return {**self.__dict__, "_planner": None}
+
     def _solve_oracle(self) -> None:
         """Myopic decisions for the hours to come; costs and, of schedules, decisions are found when a day is met."""
         outcomes, trace, columns = self.points.outcomes, self.trace, self.columns

@@ -279,3 +279,17 @@ def test_the_default_environments_can_be_made() -> None:
         assert env.action_space.shape == (size,)
         assert np.isfinite(env.step(env.action_space.sample())[0]).all()
     assert replace(Fleet(), slots=24) == Fleet()
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", ["DataCenter", "DataCenterHourly"])
+def test_real_days_are_replayed(name: str) -> None:
+    env = gymnasium.make(f"shiftgym/{name}-v0", trace="datacenter-2021[2021-07-01:2021-07-08]")
+    env.reset(seed=0)
+    problem, served = env.unwrapped.task.problem, 0.0
+    for _ in range(3 if name == "DataCenter" else 72):
+        *_, info = env.step(problem.perfect(env.unwrapped.foresight()[0, : problem.outcome_dim]))
+        served += info["unserved_requests"] == info["unserved_training"] == 0
+        assert info["cost"] > 0
+        assert info["oracle_cost"] >= 0  # an hour may need nothing but wind
+    assert served >= 3
