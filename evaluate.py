@@ -125,11 +125,18 @@ def _run(options: argparse.Namespace, console: Console) -> int:
 
 
 def _report(options: argparse.Namespace, console: Console) -> int:
-    from shiftgym.evaluation.report import report
+    from shiftgym.evaluation.report import report, report_side_by_side
+    from shiftgym.evaluation.runs import Runs
 
-    run = Run.open(options.run)
-    run.write_tables()
-    console.print(f"Report: {report(run, console)}", markup=False, highlight=False, soft_wrap=True)
+    runs = [Run.open(folder) for folder in options.runs]
+    if len(runs) > 1:
+        target = report_side_by_side(Runs(runs), console, Path(options.out or runs[0].folder / "compared.html"))
+    elif options.out:
+        raise ShiftgymError(f"--out {options.out}: a single run is reported in its own folder; leave --out away")
+    else:
+        runs[0].write_tables()
+        target = report(runs[0], console)
+    console.print(f"Report: {target}", markup=False, highlight=False, soft_wrap=True)
     return 0
 
 
@@ -232,8 +239,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND")
     run = commands.add_parser("run", help="run a suite, or scenarios made of options; resumes what is unfinished")
     _add_run_options(run)
-    show = commands.add_parser("report", help="print the tables of a run again, and draw its pictures")
-    show.add_argument("run", metavar="RUN", help="folder of the run")
+    show = commands.add_parser("report", help="report a run again, or several side by side")
+    show.add_argument("runs", metavar="RUN", nargs="+", help="folder of a run; of several for one page of all")
+    show.add_argument("--out", metavar="FILE", help="page of several runs (default: compared.html in the first one)")
     show.set_defaults(command=_report)
     names = commands.add_parser("list", help="list what there is")
     names.add_argument("kind", choices=KINDS)

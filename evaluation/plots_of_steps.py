@@ -102,7 +102,7 @@ def _replay_panel(axes: Axes, run: Run, scenario: str, agent: str, seed: int) ->
     about = run.find(scenario, agent, seed)["about"]
     steps = run.steps(scenario, agent, seed)
     slots = sum(column.startswith(SHOWN[0]) for column in steps)
-    steps = steps.iloc[_typical(steps["regret"].to_numpy(), max(3, _REPLAY_SLOTS // slots))]
+    steps = steps.iloc[typical(steps["regret"].to_numpy(), max(3, _REPLAY_SLOTS // slots))]
     begin = steps["step_time"].to_numpy()
     each = np.diff(begin).min() / slots if len(begin) > 1 else about["slot_seconds"]
     time, unit = _clock((begin[:, None] + each * np.arange(slots)).ravel())
@@ -130,7 +130,7 @@ def _replay_panel(axes: Axes, run: Run, scenario: str, agent: str, seed: int) ->
     axes.set_ylabel(about["axes"][1])
 
 
-def _typical(regret: np.ndarray[Any, Any], length: int) -> slice:
+def typical(regret: np.ndarray[Any, Any], length: int) -> slice:
     """Return the window whose mean regret is closest to the mean of all steps."""
     if len(regret) <= length:
         return slice(None)

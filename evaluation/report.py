@@ -1,4 +1,4 @@
-"""The report of a run: on the terminal, as ``report.md``, and as pictures."""
+"""The report of a run: on the terminal, as ``report.md`` with pictures, and as one page, ``report.html``."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from rich.console import Console
 
 from ..data.errors import ShiftgymError
 from ..data.files import atomic_write
-from ..data.spec import parse_spec
+from .html_report import write_html
 from .plots import draw_plots
 from .promises import promises
+from .provenance import Provenance, provenance_of
 from .results import Run
+from .runs import Runs
 from .table import Table
 from .tables import all_tables
-from .verdicts import Verdict, verdicts
+from .tables_of_comparisons import comparison_tables, difference_table
+from .verdicts import Verdict, difference_lines, differences, explanation, verdicts
 
 _ALT = {
     "regret": "The leading score by scenario and agent",
@@ -31,79 +34,85 @@ _ALT = {
 
 
 def report(run: Run, console: Console) -> Path:
-    """Print the tables, draw the pictures and write ``report.md``; return its path.
+    """Print the tables, draw the pictures and write ``report.md`` and ``report.html``; return the path of the latter.
 
     Raises
     ------
     ShiftgymError
         If the run has no finished cell.
     """
+    _check(run)
+    tables, said = [*all_tables(run), *promises(run)], verdicts(run)
+    how = _print(console, tables, said)
+    for line in Provenance("", run).remarks:
+        console.print(line, style="yellow", markup=False, highlight=False)
+    pictures = draw_plots(run)
+    with atomic_write(run.folder / "report.md") as file:
+        file.write(_markdown(run, tables, said, how, pictures))
+    return write_html(run, run.folder / "report.html", tables, said)
+
+
+def report_side_by_side(runs: Runs, console: Console, target: Path) -> Path:
+    """Print what differs between runs and write a page that shows them side by side; return its path.
+
+    Raises
+    ------
+    ShiftgymError
+        If one of the runs has no finished cell.
+    """
+    for run in runs.runs.values():
+        _check(run)
+    found, said = differences(runs), verdicts(runs)
+    tables, lines = [difference_table(runs, found)], difference_lines(found)
+    console.print(tables[0].rich())
+    for line in lines:
+        console.print(line, markup=False, highlight=False)
+    for part in provenance_of(runs):
+        for line in part.remarks:
+            console.print(f"{part.label}: {line}", style="yellow", markup=False, highlight=False)
+    return write_html(runs, target, [*tables, *comparison_tables(runs)], said, lines)
+
+
+def _check(run: Run) -> None:
     if not run.cells:
         failed = "".join(f"; {label}: {error}" for label, error in run.info["failed"].items())
         raise ShiftgymError(f"run {str(run.folder)!r} has no finished cell to report{failed}")
-    tables = [*all_tables(run), *promises(run)]
+
+
+def _print(console: Console, tables: list[Table], said: list[Verdict]) -> str:
+    """Print tables and verdicts; return how the verdicts were come by."""
     for table in tables:
         console.print(table.rich())
-    said = verdicts(run)
-    for line in _verdict_lines(said):
+    how = explanation(said)
+    for line in [*(verdict.line for verdict in said), how]:
         console.print(line, markup=False, highlight=False)
-    for line in _remarks(run):
-        console.print(line, style="yellow", markup=False, highlight=False)
-    pictures = draw_plots(run)
-    target = run.folder / "report.md"
-    with atomic_write(target) as file:
-        file.write(_markdown(run, tables, said, pictures))
-    return target
+    return how
 
 
-def _remarks(run: Run) -> list[str]:
-    """Return what a reader must know before believing a table."""
-    remarks = [run.suite.remark] if run.suite.remark else []
-    if len(run.cells) < len(run.info["cells"]):
-        remarks.append(f"Only {len(run.cells)} of {len(run.info['cells'])} cells are finished.")
-    remarks += [f"Failed: {label}: {error}" for label, error in run.info["failed"].items()]
-    names = sorted({parse_spec(spec).name for spec, trace in run.info["traces"].items() if trace["synthetic"]})
-    if names:
-        remarks.append(f"Synthetic traces, generated and not measured: {', '.join(names)}.")
-    return remarks
-
-
-def _verdict_lines(said: list[Verdict]) -> list[str]:
-    """Return a line per scenario, and how it was come by."""
-    if not said:
-        return []
-    how = (
-        f"Beyond chance: below 5% after Holm's correction for all {said[0].count} pairs of agents and scenarios, on "
-        "the same seeds and steps (moving-block bootstrap over time, Student's t over seeds)."
-    )
-    return [*(verdict.line for verdict in said), how]
-
-
-def _markdown(run: Run, tables: list[Table], said: list[Verdict], pictures: list[Path]) -> str:
-    suite = run.suite
-    parts = [f"# {suite.name}", suite.title, *(f"> {line}" for line in _remarks(run))]
+def _markdown(run: Run, tables: list[Table], said: list[Verdict], how: str, pictures: list[Path]) -> str:
+    suite, part = run.suite, Provenance("", run)
+    parts = [f"# {suite.name}", suite.title, *(f"> {line}" for line in part.remarks)]
     parts += [table.markdown() for table in tables]
     if said:
-        *lines, how = _verdict_lines(said)
-        parts.append("\n".join(["### Verdicts", "", *(f"- {line}" for line in lines), "", how]))
+        parts.append("\n".join(["### Verdicts", "", *(f"- {verdict.line}" for verdict in said), "", how]))
     parts += [
         f"![{_ALT[path.stem]}]({path.relative_to(run.folder).with_suffix('.svg').as_posix()})" for path in pictures
     ]
-    return "\n\n".join(part for part in [*parts, _scenarios(run), _provenance(run.info)] if part) + "\n"
+    return "\n\n".join(part for part in [*parts, _scenarios(part), _provenance(run.info)] if part) + "\n"
 
 
-def _scenarios(run: Run) -> str:
-    heads = ["scenario", "trained on", "replayed", "shift"]
-    rows = [[s.name, f"`{s.train}`", f"`{s.test}`", f"`{s.shift}`" if s.shift else "none"] for s in run.suite.scenarios]
-    settings = [{**s.env_kwargs, **s.fit, **s.act} for s in run.suite.scenarios]
-    if any(settings):
-        heads.append("settings")
-        for row, chosen in zip(rows, settings, strict=True):
-            row.append(", ".join(f"`{name}={value!r}`" for name, value in chosen.items()))
+def _scenarios(part: Provenance) -> str:
+    heads = {"name": "scenario", "train": "trained on", "test": "replayed", "shift": "shift", "settings": "settings"}
+    if not any(scenario["settings"] for scenario in part.scenarios):
+        del heads["settings"]
+    coded = [{key: f"`{text}`" if text else "" for key, text in scenario.items()} for scenario in part.scenarios]
+    rows = [
+        [s["name"], *(c[key] for key in heads if key != "name")] for s, c in zip(part.scenarios, coded, strict=True)
+    ]
     lines = [" | ".join(cell.replace("|", "\\|") for cell in row) for row in rows]
-    table = "\n".join(f"| {line} |" for line in (" | ".join(heads), " | ".join(["---"] * len(heads)), *lines))
-    agents = ", ".join(f"`{agent}`" for agent in run.suite.agents)
-    seeds = ", ".join(map(str, run.suite.seeds))
+    table = "\n".join(f"| {line} |" for line in (" | ".join(heads.values()), " | ".join(["---"] * len(heads)), *lines))
+    agents = ", ".join(f"`{agent}`" for agent in part.run.suite.agents)
+    seeds = ", ".join(map(str, part.run.suite.seeds))
     return f"### Scenarios\n\n{table}\n\nAgents: {agents}. Seeds: {seeds}."
 
 

@@ -153,8 +153,7 @@ class Run:
     @property
     def contestants(self) -> pd.DataFrame:
         """The rows of :attr:`summary` that are compared: no clairvoyants, and with a leading score."""
-        table = self.summary
-        return table[~table["clairvoyant"].astype(bool) & np.isfinite(table[self.score])]
+        return contestants(self.summary, self.score)
 
     def steps(self, scenario: str, agent: str, seed: int, columns: list[str] | None = None) -> pd.DataFrame:
         """Read the steps of a finished cell.
@@ -211,6 +210,11 @@ class Run:
         for name, table in (("results.csv", fresh.results), ("summary.csv", fresh.summary)):
             with atomic_write(self.folder / name) as file:
                 table.to_csv(file, index=False)
+
+
+def contestants(table: pd.DataFrame, score: str) -> pd.DataFrame:
+    """Return the rows of a summary that are compared: no clairvoyants, and with that score."""
+    return table[~table["clairvoyant"].astype(bool) & np.isfinite(table[score])]
 
 
 def summary(results: pd.DataFrame) -> pd.DataFrame:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
 from .aggregates import interquartile_mean, probability_of_improvement, seed_jackknife
 from .results import Run
+from .runs import Runs
 from .scores import LEADING
+from .statistics import Paired
 from .table import NOTHING, Cell, Table, decimals_of, number, pivot
-from .verdicts import compare
+from .verdicts import Difference, compare
 
 
-def comparison_tables(run: Run) -> list[Table]:
+def comparison_tables(run: Run | Runs) -> list[Table]:
     """Return the tables that compare the agents of a run; sweeps stay out, as out of all averages."""
     table = run.contestants
     table = table[table["sweep"] == ""]
@@ -27,7 +31,7 @@ def comparison_tables(run: Run) -> list[Table]:
     return tables if len(scenarios) == 1 else [_across(run, table, best), *tables]
 
 
-def _paired(run: Run, agents: list[str], scenarios: list[str], best: str) -> Table:
+def _paired(run: Run | Runs, agents: list[str], scenarios: list[str], best: str) -> Table:
     """Cost of every agent against the best one on average, on the same seeds and steps."""
     view = Table(
         f"Mean cost minus that of {best}, on the same seeds and steps, ±95% interval, and share of steps won",
@@ -39,8 +43,31 @@ def _paired(run: Run, agents: list[str], scenarios: list[str], best: str) -> Tab
     return view
 
 
-def _versus(run: Run, scenario: str, agent: str, other: str) -> str:
-    result = compare(run, scenario, agent, other)
+def difference_table(runs: Runs, found: Sequence[Difference]) -> Table:
+    """Cost of every agent in each further run against its own in the first; a star marks what is beyond chance."""
+    scenarios = [str(name) for name in runs.contestants["scenario"].unique()]
+    known = {(one.agent, one.run, one.scenario): one for one in found}
+    view = Table(
+        f"Mean cost minus that in {next(iter(runs.runs))}, on the same seeds and steps, ±95% interval, and share of "
+        "steps won",
+        ["agent", *scenarios],
+        note="* beyond chance after Holm's correction for all of this table. "
+        f"{NOTHING}: not in both runs, or not on the same steps.",
+    )
+    for agent, run in dict.fromkeys((one.agent, one.run) for one in found):
+        cells = []
+        for scenario in scenarios:
+            one = known.get((agent, run, scenario))
+            cells.append(Cell(_written(one.found) + " *" * (not one.noise) if one else NOTHING))
+        view.rows.append([Cell(f"{agent} [{run}]"), *cells])
+    return view
+
+
+def _versus(run: Run | Runs, scenario: str, agent: str, other: str) -> str:
+    return _written(compare(run, scenario, agent, other))
+
+
+def _written(result: Paired | None) -> str:
     if result is None:
         return NOTHING
     half = result.interval.half
@@ -49,7 +76,7 @@ def _versus(run: Run, scenario: str, agent: str, other: str) -> str:
     return f"{result.difference:{form}} ±{half:{form[1:]}}, {100 * result.win_rate:.0f}%"
 
 
-def score_tables(run: Run) -> dict[str, np.ndarray]:
+def score_tables(run: Run | Runs) -> dict[str, np.ndarray]:
     """Return the leading score of every contestant, shape (S, M): the seeds it finished everywhere, the scenarios."""
     table = run.results
     table = table[(table["sweep"] == "") & ~table["clairvoyant"].astype(bool)]
@@ -57,7 +84,7 @@ def score_tables(run: Run) -> dict[str, np.ndarray]:
     return {str(agent): mine.to_numpy() for agent, mine in wide.groupby(level="agent", sort=False)}
 
 
-def _across(run: Run, table: pd.DataFrame, best: str) -> Table:
+def _across(run: Run | Runs, table: pd.DataFrame, best: str) -> Table:
     """Aggregates over scenarios that outliers do not decide, of those agents that finished every scenario."""
     scores = score_tables(run)
     ranks = table.assign(rank=table.groupby("scenario")[run.score].rank()).groupby("agent")["rank"].mean()

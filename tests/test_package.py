@@ -120,6 +120,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     rooms = [package.removeprefix("shiftgym").strip("/") for package in PACKAGES]
     code = {path for room in rooms for path in (ROOT / room).glob("*.py")}
     data = {path for room in ("data", "suites") for path in (ROOT / room).rglob("*.toml")} | {ROOT / "py.typed"}
+    data |= set((ROOT / "evaluation" / "templates").iterdir())
     assert names == {f"shiftgym/{path.relative_to(ROOT).as_posix()}" for path in code | data}
     assert "licenses/LICENSE" in about
 
