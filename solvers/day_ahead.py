@@ -35,6 +35,8 @@ from .training_queue import executed, first_in_first_out, queue
 __all__ = ["DayAhead", "Levels", "Schedule"]
 
 
+#: Centers beyond which a new day is solved from nothing, which takes half as long as from the day before.
+_LARGE = 300
 #: Relative gap from which on whole instances are routed anew where GPUs are scarce, and how often at most.
 _WORTH, _ATTEMPTS = 1e-3, 5
 
@@ -184,6 +186,8 @@ class DayAhead:
 
     def _solve(self, vectors: Vectors, load: Vector, chosen: Cover) -> tuple[Placed, Point, float]:
         """Instances for class loads (I, T), the solution with these fixed, and a lower bound on the cost."""
+        if self.fleet.size > _LARGE:
+            self._solver.restart()
         relaxed = self._solver.solve(vectors)
         placed, bound = self._place(chosen, relaxed.x), relaxed.value
         if not (self.integer or placed.scarce.any()):
@@ -235,7 +239,7 @@ class DayAhead:
         on where the solver starts. Here it starts from the schedule of a made-up day, which costs hardly more time than
         to start from the day before.
         """
-        if not self._anchored:
+        if not self._anchored and self.fleet.size <= _LARGE:
             fleet, slots = self.fleet, np.ones(self.fleet.slots)
             gpus, services = sum(fleet.inference_capacity), len(fleet.services)
             work = sum(fleet.training_capacity) / len(fleet.classes)

@@ -15,6 +15,8 @@ from .fleet import Fleet
 from .serving import Serving
 from .sparse import Index, Vector
 
+#: Power [kW] of an instance of a pair that a class lacks.
+_NEVER = 1e9
 #: Instances of each pair but the cheapest of a class that :func:`cover` tries.
 _TRIED = 4
 
@@ -61,41 +63,33 @@ def cover(serving: Serving, load: Vector) -> Cover:
     """
     pairs = pairs_by_energy(serving)
     known = pairs >= 0
-    idle, dynamic, limit = (
-        np.where(known, values[pairs], fill)[..., None]
-        for values, fill in ((serving.idle_power, np.inf), (serving.dynamic_power, np.inf), (serving.capacity, 0.0))
-    )
+    columns = ((serving.idle_power, _NEVER), (serving.dynamic_power, _NEVER), (serving.capacity, 0.0))
+    idle, dynamic, limit = (np.where(known, values[pairs], missing)[..., None] for values, missing in columns)
     odd = np.indices((_TRIED + 1,) * (pairs.shape[1] - 1)).reshape(pairs.shape[1] - 1, -1)  # (J-1, mixes)
     rest = load[:, None] - np.einsum("jm,ijt->imt", odd, limit[:, 1:])
     base = np.ceil(np.maximum(rest, 0.0) / limit[:, :1] - 1e-9)
-    counts = np.concatenate(
-        [base[:, None], np.broadcast_to(odd[None, :, :, None], (len(load), *odd.shape, load.shape[1]))], 1
-    )
+    odd = np.broadcast_to(odd[None, :, :, None], (len(load), *odd.shape, load.shape[1]))
+    counts = np.concatenate([base[:, None], odd], axis=1)
     split = _fill(counts * limit[:, :, None], dynamic, load)
-    with np.errstate(invalid="ignore"):  # pairs that a class lacks: 0 instances cost nothing, more of them all
-        power = np.where(counts > 0, counts * idle[:, :, None], 0.0) + np.where(
-            split > 0, split * dynamic[:, :, None], 0.0
-        )
-    power = power.sum(1)
+    power = (counts * idle[:, :, None] + split * dynamic[:, :, None]).sum(1)
     best = power.argmin(1)[:, None, None]
-    instances, placed = (np.zeros((serving.pairs, load.shape[1])) for _ in range(2))
+    instances, placed = np.zeros((2, serving.pairs, load.shape[1]))
     where = pairs[known]
     instances[where] = np.take_along_axis(counts, best, 2)[:, :, 0][known]
     placed[where] = np.take_along_axis(split, best, 2)[:, :, 0][known]
-    per_load = idle / np.where(known[..., None], limit, 1.0) + dynamic
-    extra = np.minimum(idle, limit * (per_load - per_load[:, :1]))[:, 1:]
-    untried = per_load[:, 0] * load + (_TRIED + 1) * np.min(
-        np.where(known[:, 1:, None], extra, np.inf), 1, initial=np.inf
-    )
+    per_load = idle + dynamic * limit  # of a full instance, and what it takes more than the best pair would
+    best_per_load = per_load[:, :1] / limit[:, :1]
+    extra = np.minimum(idle, per_load - limit * best_per_load)[:, 1:]
+    untried = best_per_load[:, 0] * load + (_TRIED + 1) * extra.min(1)
     return Cover(instances, placed, np.minimum(power.min(1), untried).sum(0))
 
 
 def pairs_by_energy(serving: Serving) -> Index:
-    """Pairs of each class (I, J), least power per load first; -1 where a class has fewer."""
+    """Pairs of each class (I, J >= 2), least power per load first; -1 where a class has fewer."""
     order = np.lexsort((energy_per_load(serving), serving.klass))
     klass = serving.klass[order]
     place = np.arange(len(order)) - np.searchsorted(klass, klass)
-    table = np.full((len(serving.classes), int(place.max()) + 1), -1)
+    table = np.full((len(serving.classes), max(2, int(place.max()) + 1)), -1)
     table[klass, place] = order
     return table
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -87,6 +88,20 @@ def test_a_cover_is_the_cheapest_and_its_bound_holds():
     assert not found.instances[:, 1].any()
     np.testing.assert_allclose(np.bincount(ours.klass, found.load[:, 0]), load[:, 0])
     assert (found.load <= found.instances * ours.capacity[:, None] + 1e-9).all()
+
+
+@pytest.mark.parametrize("degrees", [(4,), (2, 4)])
+def test_a_cover_takes_the_pairs_there_are(degrees):
+    ours = serving()
+    kept = np.isin(ours.gpus, degrees) & ((ours.klass > 0) | (ours.gpus == 4))
+    per_pair = [field.name for field in dataclasses.fields(ours) if len(getattr(ours, field.name)) == ours.pairs]
+    fewer = dataclasses.replace(ours, **{name: getattr(ours, name)[kept] for name in per_pair})
+    load = fewer.class_load(np.array([[100.0], [250.0]]))
+    found = cover(fewer, load)
+    np.testing.assert_allclose(np.bincount(fewer.klass, found.load[:, 0]), load[:, 0])
+    assert (found.load <= found.instances * fewer.capacity[:, None] + 1e-9).all()
+    assert relaxed_cover(fewer, load).bound[0] <= found.bound[0] <= fewer.power(found.instances, found.load)[0]
+    assert cover(ours, load).bound[0] <= found.bound[0] + 0.5
 
 
 def test_a_relaxed_cover_takes_the_pair_of_least_power():
