@@ -49,3 +49,13 @@ def test_a_robust_week_of_data_centers(capsys: pytest.CaptureFixture[str]) -> No
         for unserved in (energy, work, requests):
             assert rows["ulro-box"][unserved] <= rows["deterministic"][unserved]
         assert rows["deterministic"][work] > 1000
+
+
+def test_ppo_under_random_shifts(capsys: pytest.CaptureFixture[str]) -> None:
+    run("ppo_with_random_shifts.py", "--fast")
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert "code service" in head
+    regrets = {line[:20].strip(): [float(cell) for cell in line[20:].split()] for line in lines}
+    assert set(regrets) == {"persistence", "ppo", "ppo, random shifts"}
+    assert all(value >= 0 for row in regrets.values() for value in row)
+    assert regrets["ppo"] != regrets["ppo, random shifts"]
