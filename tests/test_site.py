@@ -13,7 +13,7 @@ from types import ModuleType
 import gymnasium
 import pytest
 
-from shiftgym.agents import list_agents
+from shiftgym.agents import agent_class, list_agents
 from shiftgym.envs.shifts import list_shifts
 from shiftgym.evaluation.scenario import list_suites
 
@@ -37,9 +37,8 @@ def test_everything_that_is_registered_has_a_page(site: ModuleType) -> None:
     assert sorted(re.findall(r"^## (\S+) {#suite", site.made()["gallery.md"](), re.MULTILINE)) == list_suites()
 
 
-def test_notes_are_about_something(site: ModuleType) -> None:
-    pages = site.made()
-    modules = {importlib.import_module("shiftgym.agents").agent_class(name).__module__ for name in list_agents()}
+def test_notes_are_about_something() -> None:
+    modules = {agent_class(name).__module__ for name in list_agents()}
     known = {
         "agents": {*list_agents(), *(name.rpartition(".")[2] for name in modules)},
         "shifts": set(list_shifts()),
@@ -47,7 +46,25 @@ def test_notes_are_about_something(site: ModuleType) -> None:
     }
     for note in (ROOT / "docs" / "notes").rglob("*.md"):
         assert note.stem in known[note.parent.name], f"{note} is shown nowhere"
-    assert any(name.startswith("agents/") for name in pages)
+
+
+@pytest.mark.parametrize("kind", ["agents", "environments"])
+def test_whatever_ships_is_explained(site: ModuleType, kind: str) -> None:
+    wanted = {"agents": ("## Algorithm", "## When to use it"), "environments": ("## What it models",)}[kind]
+    common = importlib.import_module("common")
+    modules = {
+        "agents": {name: agent_class(name).__module__ for name in list_agents()},
+        "environments": {
+            name: entry.entry_point.split(":")[0]  # type: ignore[union-attr]
+            for name, entry in gymnasium.registry.items()
+            if name.startswith("shiftgym/")
+        },
+    }[kind]
+    for name, module in modules.items():
+        if module.startswith("shiftgym."):  # others are registered by tests
+            file = module.rpartition(".")[2]
+            note = common.note(kind, name, file)
+            assert all(heading in note for heading in wanted), f"docs/notes/{kind}/{file}.md does not explain {name}"
 
 
 def test_the_page_of_an_agent_says_what_it_takes(site: ModuleType) -> None:
