@@ -5,7 +5,9 @@ The pictures are drawn from the tables of ``docs/findings.md``, so that no numbe
 
 from __future__ import annotations
 
+import io
 import re
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +15,17 @@ from typing import Any
 import numpy as np
 from common import BLUE, DOCS, anchor, suites, svg
 from markdown.extensions.toc import slugify
+from rich.console import Console
 
-from shiftgym.evaluation.scenario import Suite
+from shiftgym.evaluation.agent_spec import AgentSpec
+from shiftgym.evaluation.report import report
+from shiftgym.evaluation.results import Run
+from shiftgym.evaluation.run import execute
+from shiftgym.evaluation.scenario import Suite, load_suite
 
 _RUN = re.compile(r"shiftgym run ([\w./-]+)")
+#: Agents of the report that is made with the site: those that are fitted in no time.
+_EXAMPLE = ("oracle", "persistence", "saa", "residual-saa")
 _VALUE = re.compile(r"\**(-?[\d.]+)(?: ± ([\d.]+))?\**")
 
 
@@ -41,7 +50,7 @@ class Finding:
 
 def made() -> dict[str, Callable[[], str | bytes]]:
     """The page of all suites, and the pictures of the findings."""
-    pages: dict[str, Callable[[], str | bytes]] = {"gallery.md": _page}
+    pages: dict[str, Callable[[], str | bytes]] = {"gallery.md": _page, "img/report.html": example}
     for finding in findings():
         for index in range(len(finding.figures)):
             pages[_place(finding, index)] = lambda finding=finding, index=index: _picture(*finding.figures[index])
@@ -86,7 +95,10 @@ def _page() -> str:
         "",
         "Every suite, the command that runs it, and what came out. The pictures are drawn from the tables of the"
         " [findings](findings.md), which say how to read them, what differs from the publications and why; lines are"
-        " 95 % intervals. A run leaves these tables and pictures, and a report to browse, in its folder.",
+        " 95 % intervals.",
+        "",
+        "A run leaves such tables and pictures in its folder, and a report to browse. [Here is one](img/report.html),"
+        f" made with this site: {', '.join(_EXAMPLE)} on three parts of the suite `quick`.",
         "",
     ]
     verdict = re.search(r"^\| Published .*?(?=\n\n)", (DOCS / "findings.md").read_text(encoding="utf-8"), re.M | re.S)
@@ -97,6 +109,15 @@ def _page() -> str:
     for suite in [*told, *(suite for suite in suites() if suite not in told)]:
         lines += _entry(suite, [finding for finding in known if suite.name in finding.suites])
     return "\n".join(lines)
+
+
+def example() -> bytes:
+    """The report of a small run, made now."""
+    quick = load_suite("quick").only(["23V", "23D", "noise"], "the gallery")
+    suite = Suite("example", quick.scenarios, tuple(map(AgentSpec.parse, _EXAMPLE)), seeds=(0,), title=quick.title)
+    with tempfile.TemporaryDirectory() as folder:
+        execute(suite, folder)
+        return report(Run.open(folder), Console(file=io.StringIO())).read_bytes()
 
 
 def _entry(suite: Suite, about: list[Finding]) -> list[str]:
