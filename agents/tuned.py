@@ -17,6 +17,7 @@ SHARED: dict[str, dict[str, Any]] = {
 #: the mean perfect decision.
 TUNED: dict[str, dict[str, dict[str, Any]]] = {
     "Provisioning": {name: {"anchor": "mean", "reach": 1.5} for name in SHARED},
+    "PowerScheduling": {"ppo": {"steps": 120_000, "learning_rate": 1e-3}},
     "Portfolio": {name: {"anchor": "mean", "reach": 1.0} for name in SHARED},
     "ProductAllocation": {name: {"anchor": "mean", "reach": 1.5} for name in SHARED},
     "Inventory": {name: {"anchor": "mean", "reach": 1.5} for name in SHARED},
