@@ -100,8 +100,8 @@ class Bandit(Learner):
         if self.feedback == "dr":
             self._model = CostModel.fit(log, seed=self.seed).to(device)
         logged = np.column_stack((log.decisions, log.log_propensity, log.costs))
-        told = (torch.as_tensor(array, device=device) for array in (log.observations, logged))
-        self._learn(task, Samples(*told, state=None), progress)
+        seen, told = (torch.as_tensor(array, device=device) for array in (log.observations, logged))
+        self._learn(task, Samples(seen, told, None), progress)
 
     def start(self, outcomes: Floats) -> tuple[Floats, Floats]:
         """Start at the best constant decision, as logits of its place in the box; at the mean one of a log."""
@@ -123,7 +123,8 @@ class Bandit(Learner):
         if self.feedback == "full":
             return super().sample_losses(samples)
         x, output = samples.observations, self.output(samples.observations).double()
-        requests, propensity, cost = samples.outcomes.split((self.outputs, 1, 1), dim=1)
+        told = samples.outcomes
+        requests, propensity, cost = told[:, : self.outputs], told[:, -2:-1], told[:, -1:]
         density = log_density((requests - output) / self._spread, self._spread)
         weight = (density - propensity[:, 0]).exp().clamp(max=self.clip)
         if self.feedback == "dr":

@@ -72,7 +72,7 @@ class CostModel(nn.Module):
                 for batch in torch.randperm(len(c)).split(64):  # type: ignore[no-untyped-call]
                     optimiser.zero_grad()
                     error = (model(x[batch], z[batch]) - c[batch]) / model.scale
-                    (error**2).mean().backward()  # type: ignore[no-untyped-call]
+                    (error**2).mean().backward()
                     optimiser.step()
         return model.requires_grad_(False)
 

@@ -106,7 +106,8 @@ def _record(task: Any, starts: Any, steps: int, policy: Agent | GaussianAround, 
         if isinstance(policy, GaussianAround):
             actions, likely = policy.draw(seen, rng)
         else:
-            actions = policy.act(env.foresight() if policy.clairvoyant else seen)
+            known: Any = env.foresight() if policy.clairvoyant else seen
+            actions = policy.act(known)
             likely = np.zeros(len(starts))
         actions = np.clip(actions, low, high).astype(np.float32)
         seen, rewards, terminated, truncated, info = env.step(actions)
