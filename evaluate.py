@@ -135,7 +135,7 @@ def _report(options: argparse.Namespace, console: Console) -> int:
         raise ShiftgymError(f"--out {options.out}: a single run is reported in its own folder; leave --out away")
     else:
         runs[0].write_tables()
-        target = report(runs[0], console)
+        target = report(runs[0], console).with_suffix(".html")
     console.print(f"Report: {target}", markup=False, highlight=False, soft_wrap=True)
     return 0
 

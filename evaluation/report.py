@@ -34,7 +34,7 @@ _ALT = {
 
 
 def report(run: Run, console: Console) -> Path:
-    """Print the tables, draw the pictures and write ``report.md`` and ``report.html``; return the path of the latter.
+    """Print the tables, draw the pictures and write ``report.md`` and ``report.html``; return the path of the former.
 
     Raises
     ------
@@ -47,9 +47,11 @@ def report(run: Run, console: Console) -> Path:
     for line in Provenance("", run).remarks:
         console.print(line, style="yellow", markup=False, highlight=False)
     pictures = draw_plots(run)
-    with atomic_write(run.folder / "report.md") as file:
+    target = run.folder / "report.md"
+    with atomic_write(target) as file:
         file.write(_markdown(run, tables, said, how, pictures))
-    return write_html(run, run.folder / "report.html", tables, said)
+    write_html(run, target.with_suffix(".html"), tables, said)
+    return target
 
 
 def report_side_by_side(runs: Runs, console: Console, target: Path) -> Path:

@@ -120,7 +120,8 @@ def explanation(said: list[Verdict]) -> str:
         return ""
     return (
         f"Beyond chance: below 5% after Holm's correction for all {said[0].count} pairs of agents and scenarios, on "
-        "the same seeds and steps (moving-block bootstrap over time, Student's t over seeds)."
+        "the same seeds and steps (moving-block bootstrap over time, Student's t over seeds). This is about cost "
+        "alone, whatever was violated."
     )
 
 

@@ -209,8 +209,8 @@ def test_synthetic_traces_are_called_so(tmp_path):
     trace = "synthetic-azure-2023-conv@10s"
     scenario = Scenario("home", "shiftgym/Provisioning-v0", f"{trace}[:0.5]", f"{trace}[0.5:]")
     run = execute(Suite("small", (scenario,), (AgentSpec("saa"),), seeds=(0,)), tmp_path).run
-    target = report(run, Console(quiet=True))
-    page = Page(target.read_text())
+    report(run, Console(quiet=True))
+    page = Page((run.folder / "report.html").read_text())
     assert "Synthetic traces, generated and not measured: synthetic-azure-2023-conv." in page.words
     assert sum(a.get("class") == "kind synthetic" for a in page.of("span")) == 2
     assert "There is nothing to compare" in " ".join(page.words)
