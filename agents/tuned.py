@@ -31,3 +31,17 @@ def tuned(agent: str, problem: DecisionProblem) -> dict[str, Any]:
     """Hyper-parameters of an agent for a problem."""
     own = TUNED.get(type(problem).__name__, {}).get(agent, {})
     return {"gamma": DISCOUNT if problem.stateful else 0.0, **SHARED[agent], **own}
+
+
+def main() -> None:
+    """Print the table of what is in force for each problem."""
+    columns = ("steps", "hidden", "learning_rate", "anchor", "reach")
+    print("| Problem | Agent | " + " | ".join(columns) + " |\n" + "|---" * (len(columns) + 2) + "|")
+    for problem in TUNED:
+        for agent, shared in SHARED.items():
+            settings = {**shared, **TUNED[problem].get(agent, {})}
+            print(f"| {problem} | `{agent}` | " + " | ".join(str(settings[name]) for name in columns) + " |")
+
+
+if __name__ == "__main__":
+    main()

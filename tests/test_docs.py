@@ -80,6 +80,12 @@ def test_the_page_of_the_diffusions_runs(capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr().out == "(4, 1) (4, 50, 1)\n"
 
 
+def test_the_code_on_reinforcement_learning_runs() -> None:
+    names = run_python("docs/reinforcement_learning.md")
+    assert names["estimate"].error > 0
+    assert len(names["observations"]) == 8
+
+
 def test_the_quickstart_runs(tmp_path: Path) -> None:
     with ran("docs/quickstart.md", tmp_path) as names:
         regret = names["table"].pivot(index="agent", columns="scenario", values="normalised_regret")

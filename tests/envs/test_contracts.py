@@ -125,6 +125,39 @@ def test_a_row_replays_what_it_would_alone(name: str, keywords: dict[str, Any]) 
                 same(together.unwrapped.last_outcome[part], alone[row].unwrapped.last_outcome)
 
 
+@pytest.mark.slow
+@each_world
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])
+def test_ten_thousand_random_steps_under_a_shift(mode: str, name: str) -> None:
+    """Of eight rows together; rows end apart, because their windows begin at random."""
+    keywords = {"shift": "gaussian(scale=0.1) | scale(factor=1.2, onset=0.5)", "order": "random"}
+    native, single = (make_vec(name, 8, native=kind, mode=mode, **keywords) for kind in (True, False))
+    same(native.reset(seed=5), single.reset(seed=5))
+    native.action_space.seed(1)
+    for _ in range(steps(name, 1250)):
+        actions = native.action_space.sample() * 1.2
+        result = native.step(actions)
+        same(result, single.step(actions))
+        done = result[2] | result[3]
+        if mode == "Disabled" and done.any():
+            observations, info = native.reset(options={"reset_mask": done})
+            expected, expected_info = single.reset(options={"reset_mask": done.copy()})
+            same(observations, expected)
+            same({key: value[done] for key, value in info.items()}, {k: v[done] for k, v in expected_info.items()})
+
+
+@each_world
+def test_a_vector_survives_pickle_in_the_middle_of_episodes(name: str) -> None:
+    vector = make_vec(name, 3, order="random").unwrapped
+    vector.reset(seed=4)
+    vector.action_space.seed(0)
+    vector.step(vector.action_space.sample())
+    revived = pickle.loads(pickle.dumps(vector))
+    for _ in range(steps(name, 40)):
+        actions = vector.action_space.sample()
+        same(revived.step(actions), vector.step(actions))
+
+
 @each_world
 def test_disabled_autoreset_refuses_to_step_on(name: str) -> None:
     vector = make_vec(name, 2, mode="Disabled")
