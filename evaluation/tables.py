@@ -21,7 +21,7 @@ def all_tables(run: Run) -> list[Table]:
     tables = [_leading(run, table)] if (table["sweep"] == "").any() else []
     tables += [_sweep(table, name, run.score) for name in sweeps]
     tables += [_measure(run, table, name) for name in run.suite.measures if f"mean_{name}" in table]
-    tables += [_scores(table)]
+    tables += [*_brought(table), _scores(table)]
     return [*tables, *comparison_tables(run), *_choices(run)]
 
 
@@ -155,19 +155,30 @@ _COLUMNS = (
 )
 
 
+def _brought(table: pd.DataFrame) -> list[Table]:
+    """What the problem measures of a step besides its cost, averaged; some problems measure nothing."""
+    measures = [c for c in table.columns if c.startswith("mean_")]
+    columns = [(c.removeprefix("mean_").replace("_", " "), c, 1.0) for c in measures]
+    view = _averages(table, "What a step brought, averaged over all scenarios and seeds", columns)
+    return [view] if len(view.columns) > 1 else []
+
+
 def _scores(table: pd.DataFrame) -> Table:
     """Tabulate the other scores, averaged over scenarios."""
-    mean = table.groupby("agent", sort=False).mean(numeric_only=True)
-    families = [c for c in mean.columns if c.startswith("violation_rate_") and "_half" not in c]
-    measures = [c for c in mean.columns if c.startswith("mean_")]
+    families = [c for c in table.columns if c.startswith("violation_rate_") and "_half" not in c]
     columns = [
         _COLUMNS[0],
         *((f"{c.removeprefix('violation_rate_')} %", c, 100.0) for c in families),
-        *((c.removeprefix("mean_"), c, 1.0) for c in measures),
         *_COLUMNS[1:],
     ]
+    return _averages(table, "Other scores, averaged over all scenarios and seeds", columns)
+
+
+def _averages(table: pd.DataFrame, title: str, columns: list[tuple[str, str, float]]) -> Table:
+    """A row per agent of the means of columns, given as head, name and factor; those without numbers are left out."""
+    mean = table.groupby("agent", sort=False).mean(numeric_only=True)
     columns = [column for column in columns if column[1] in mean and mean[column[1]].notna().any()]
-    view = Table("Other scores, averaged over all scenarios and seeds", ["agent", *(head for head, _, _ in columns)])
+    view = Table(title, ["agent", *(head for head, _, _ in columns)])
     for agent, row in mean.iterrows():
         view.rows.append([Cell(str(agent)), *(Cell(short(row[name] * factor)) for _, name, factor in columns)])
     return view

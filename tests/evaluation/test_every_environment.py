@@ -51,7 +51,7 @@ def test_a_run_ends_in_a_report(name: str, keywords: dict[str, Any], score: str,
     assert oracle["regret"].abs().max() < 1e-9
     if name != "DataCenter":  # who leaves work undone saves its cost, and is reported for it
         assert (run.results["regret"] > -1e-9).all()
-    markdown = report(run, Console(quiet=True)).read_text()
+    markdown = report(run, Console(quiet=True)).with_suffix(".md").read_text()
     assert "plots/replay.svg" in markdown
     assert ("plots/day.svg" in markdown) == (name == "DataCenter")
 

@@ -53,7 +53,7 @@ def test_the_report_ranks_those_that_keep_their_promises(run: Run) -> None:
         rows = {row[0].text: [cell.text for cell in row] for row in table.rows}
         assert {row[1] for row in rows.values()} == {"–", "10", "20", "0.1 *"}
         assert not rows["saa"][2].endswith(("kept", "broken", "open"))
-    assert "Promised against realised: home" in report(run, Console(quiet=True)).read_text()
+    assert "Promised against realised: home" in report(run, Console(quiet=True)).with_suffix(".md").read_text()
 
 
 def test_runs_in_which_nobody_promises_have_no_such_table(executed: Path) -> None:

@@ -65,7 +65,7 @@ def test_sweeps_and_other_scores_have_tables_of_their_own(run):
 
 
 def test_report_writes_markdown_and_pictures_with_text_as_text(run):
-    markdown = report(run, Console(quiet=True)).read_text()
+    markdown = report(run, Console(quiet=True)).with_suffix(".md").read_text()
     for wanted in ("Normalised regret", "DFL", "Machine:", "measured", "scale(factor=2.0, onset=0.5)", "Command:"):
         assert wanted in markdown
     assert "synthetic" not in markdown.replace("synthetic-", "")
@@ -110,7 +110,7 @@ def test_pictures_of_training_have_a_panel_per_home_and_say_where_a_curve_is_low
     figure = plot_learning(trained)
     assert "no line where samples" in " ".join(figure.get_suptitle().split())
     assert np.isnan(figure.axes[0].lines[0].get_ydata()).tolist() == [False, True, False]
-    markdown = report(trained, Console(quiet=True)).read_text()
+    markdown = report(trained, Console(quiet=True)).with_suffix(".md").read_text()
     assert "plots/learning.svg" in markdown
     assert "plots/effort.svg" in markdown
 
@@ -138,7 +138,7 @@ def test_the_adversary_of_the_best_agent_is_drawn_wherever_its_fit_was_kept(scen
         np.testing.assert_array_equal(axes.lines[7].get_ydata(), paths[7])
         np.testing.assert_allclose(axes.lines[-1].get_ydata(), paths.mean(0))
         assert axes.lines[0].get_xdata()[-1] == 0
-    assert "plots/adversary.svg" in report(run, Console(quiet=True)).read_text()
+    assert "plots/adversary.svg" in report(run, Console(quiet=True)).with_suffix(".md").read_text()
 
 
 def test_intervals_that_would_hide_the_values_are_cut_off_and_the_reader_is_told():
@@ -178,7 +178,7 @@ def test_a_sweep_over_anything_is_called_what_it_varies(suite, tmp_path):
     axes = plot_severity(run).axes[0]
     assert axes.get_xlabel() == "samples"
     assert axes.get_xscale() == "log"
-    assert "`samples=20`" in report(run, Console(quiet=True)).read_text()
+    assert "`samples=20`" in report(run, Console(quiet=True)).with_suffix(".md").read_text()
 
 
 def test_synthetic_traces_are_called_synthetic_everywhere(tmp_path):
