@@ -109,10 +109,13 @@
     const stretch = here.stretches[Number($("stretch").value)];
     const time = Array.from(unpacked(stretch.time, Float64Array), (second) => 1000 * second);
     const steps = Array.from(unpacked(stretch.step_time, Float64Array), (second) => 1000 * second);
+    const last = time.length > 1 ? 2 * time[time.length - 1] - time[time.length - 2] : time[0] + 1;
+    const held = (times, values) => ({ time: [...times, last], value: [...values, values[values.length - 1]] }); // to its end
+    const nothing = { time: [], value: [] };
     const outcome = unpacked(stretch.outcome, Float32Array);
     const upper = views["replay-figure"].model;
     const area = upper.renderers[0].data_source;
-    area.data = { time, value: outcome, zero: new Float32Array(outcome.length) };
+    area.data = { ...held(time, outcome), zero: new Float32Array(outcome.length + 1) };
     let top = Math.max(...outcome);
     for (const which of ["first", "second"]) {
       const mine = stretch.agents[$(which).value];
@@ -124,12 +127,12 @@
       key.style.color = color;
       key.nextElementSibling.textContent = mine ? `decision of ${$(which).value}` : "";
       key.parentNode.hidden = !mine;
-      fill(which, { time: mine ? time : [], value: values });
-      fill(`regret_${which}`, { time: mine ? steps : [], value: mine ? unpacked(mine.regret, Float32Array) : [] });
+      fill(which, mine ? held(time, values) : nothing);
+      fill(`regret_${which}`, mine ? held(steps, unpacked(mine.regret, Float32Array)) : nothing);
       if (mine) top = Math.max(top, ...values);
     }
     const oracle = stretch.agents[$("first").value].oracle;
-    fill("oracle", { time, value: unpacked(oracle, Float32Array) });
+    fill("oracle", held(time, unpacked(oracle, Float32Array)));
     top = Math.max(top, ...unpacked(oracle, Float32Array));
     let broken = 0;
     for (const [which, lift] of [["first", 1.05], ["second", 1.1]]) {
@@ -138,7 +141,6 @@
       fill(`violated_${which}`, { time: at, value: at.map(() => lift * top) });
       if (which === "first") broken = at.length;
     }
-    const last = time.length > 1 ? 2 * time[time.length - 1] - time[time.length - 2] : time[0] + 1;
     replay.whole = [time[0], last];
     const onset = here.onset === null ? null : 1000 * here.onset;
     const inside = onset !== null && onset < last;
