@@ -27,7 +27,7 @@ from bokeh.models import (
 from bokeh.plotting import figure
 
 from .aggregates import performance_profile
-from .drawing import logarithmic
+from .drawing import finite, logarithmic
 from .results import Run
 from .runs import Runs
 from .scores import LEADING
@@ -129,6 +129,16 @@ def _interval(table: pd.DataFrame, score: str, log: bool) -> pd.DataFrame:
     return pd.DataFrame({"value": value, "low": low, "high": value + half})
 
 
+def _log_ticks(axis: Any, values: Sequence[float]) -> None:
+    """Put 1, 2, 5 or, over many decades, powers of ten on a logarithmic axis; Bokeh leaves its small end bare."""
+    sizes = finite(values)
+    low, high = np.floor(np.log10(sizes.min())) - 1, np.ceil(np.log10(sizes.max())) + 1
+    steps = (1, 2, 5) if high - low < 6 else (1,)
+    ticks = [float(f"{step}e{decade:.0f}") for decade in np.arange(low, high + 1) for step in steps]
+    axis.ticker = FixedTicker(ticks=ticks)
+    axis.major_label_overrides = {tick: f"{tick:g}" for tick in ticks}
+
+
 def scenario_figure(run: Run | Runs, looks: dict[str, Look]) -> Any | None:
     """The leading score by scenario and agent, with 95% intervals."""
     table = run.contestants
@@ -148,6 +158,8 @@ def scenario_figure(run: Run | Runs, looks: dict[str, Look]) -> Any | None:
         y_range=Range1d(-len(scenarios) + 0.5, 0.5, bounds="auto"),
         x_axis_label=f"{LEADING[run.score]} (lower is better)",
     )
+    if log:
+        _log_ticks(plot.xaxis[0], table[run.score].tolist())
     source = _source(rows, looks)
     plot.segment("low", "place", "high", "place", source=source, line_color="color", line_width=1.5)
     points = plot.scatter("value", "place", source=source, marker="marker", color="color", size=8)
@@ -180,6 +192,9 @@ def severity_figures(run: Run | Runs, looks: dict[str, Look]) -> dict[str, Any]:
             x_axis_label=axis,
             y_axis_label=LEADING[run.score],
         )
+        for along, axis_of in (("severity", plot.xaxis[0]), (run.score, plot.yaxis[0])):
+            if logarithmic(here[along].tolist()):
+                _log_ticks(axis_of, here[along].tolist())
         ends = here[["agent", "severity"]].join(_interval(here, run.score, log)).sort_values("severity")
         lines, bands = [], []
         for agent, mine in ends.groupby("agent", sort=False):
@@ -261,6 +276,8 @@ def profile_figure(run: Run | Runs, looks: dict[str, Look]) -> Any | None:
         y_range=Range1d(-3, 103),
     )
     plot.multi_line("xs", "ys", source=_source(lines, looks), line_color="color", line_dash="dash", line_width=2)
+    if log:
+        _log_ticks(plot.xaxis[0], everything.tolist())
     return plot
 
 
