@@ -1,7 +1,7 @@
 """Hyper-parameters of the reinforcement learners by environment.
 
-Those of Provisioning and PowerScheduling were tried on stand-ins of the traces and chosen on held-out training data; the
-other environments take the form of actions that suits them, and settings that were not tuned any further.
+Those of Provisioning and PowerScheduling were tried on stand-ins of the traces and chosen on held-out training data;
+the other environments take the form of actions that suits them, and settings that were not tuned any further.
 """
 
 from __future__ import annotations
