@@ -275,6 +275,7 @@ def _latency(agent: Agent, seen: NDArray[Any]) -> Array:
     agent.act(seen[:1])
     seconds: list[float] = []
     for row in np.linspace(0, len(seen) - 1, _LATENCY_CALLS).astype(int):
+        agent.problem_.forget()
         start = time.perf_counter()
         agent.act(seen[row : row + 1])
         seconds.append(time.perf_counter() - start)

@@ -135,7 +135,8 @@ class Suite:
         The score that leads the report, one of :data:`~shiftgym.evaluation.scores.LEADING`; empty for the one that
         suits the results (see :attr:`Run.score`).
     measures : tuple of str
-        Measures of the problem that have a table of their own, by scenario, beside the leading score.
+        Measures of the problem, or other scores such as "latency_p50_ms", that have a table of their own, by scenario,
+        beside the leading score.
     fast : Fast
         What its fast form has instead.
     remark : str

@@ -20,7 +20,7 @@ def all_tables(run: Run) -> list[Table]:
     sweeps = [name for name in table["sweep"].unique() if name]
     tables = [_leading(run, table)] if (table["sweep"] == "").any() else []
     tables += [_sweep(table, name, run.score) for name in sweeps]
-    tables += [_measure(run, table, name) for name in run.suite.measures if f"mean_{name}" in table]
+    tables += [_measure(run, table, name) for name in run.suite.measures if {name, f"mean_{name}"} & set(table)]
     tables += [*_brought(table), _scores(table)]
     return [*tables, *comparison_tables(run), *_choices(run)]
 
@@ -75,10 +75,12 @@ def _leading(run: Run, table: pd.DataFrame) -> Table:
 
 
 def _measure(run: Run, table: pd.DataFrame, name: str) -> Table:
-    """A measure by agent and scenario, for suites that ask for it."""
+    """A measure, or another score, by agent and scenario, for suites that ask for it."""
     scenarios = list(table["scenario"].unique())
-    mean = pivot(table, f"mean_{name}", scenarios)
-    view = Table(f"Mean {name} per step{_mark(run.synthetic)}", ["agent", *scenarios])
+    heads = {column: head for head, column, _ in _COLUMNS}
+    title, column = (heads[name].capitalize(), name) if name in heads else (f"Mean {name} per step", f"mean_{name}")
+    mean = pivot(table, column, scenarios)
+    view = Table(f"{title}{_mark(run.synthetic)}", ["agent", *scenarios])
     decimals = decimals_of(mean)
     for agent, row in mean.iterrows():
         view.rows.append([Cell(str(agent)), *(Cell(number(row[s], decimals=decimals)) for s in scenarios)])

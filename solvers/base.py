@@ -177,6 +177,9 @@ class DecisionProblem(ABC):
             raise NotImplementedError(f"{type(self).__name__} has soft families {self.soft_families} but no shortfall")
         return {}
 
+    def forget(self) -> None:  # most problems remember nothing
+        """Drop solutions that are kept so that none is found twice; whoever times a decision calls it first."""
+
     @abstractmethod
     def parameters(self) -> dict[str, Any]:
         """The constructor's keywords (JSON-able), from which :func:`make_problem` builds an equal problem."""

@@ -150,10 +150,11 @@ class DataCenter(DecisionProblem):
         )
         self.hard_families, self.soft_families = tuple(hard), tuple(soft)
         self.units = hard | {name: _SOFT[name] for name in soft}
-        self._forget()
-
-    def _forget(self) -> None:
         self._planners: dict[bool, DayAhead] = {}
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop the days and schedules that are kept; the solvers stay."""
         self._days: OrderedDict[bytes, Values] = OrderedDict()
         self._schedules: OrderedDict[bytes, Schedule] = OrderedDict()
 
@@ -166,7 +167,8 @@ class DataCenter(DecisionProblem):
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
         self.__dict__.update(kept)
-        self._forget()
+        self._planners = {}
+        self.forget()
 
     def parameters(self) -> dict[str, Any]:
         """The constructor's keywords."""

@@ -206,9 +206,14 @@ class Fleet:
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Fleet:
-        """Build the fleet of :meth:`to_dict`, or one that differs from the default in some fields."""
-        names = {field.name for field in dataclasses.fields(cls)}
+        """Build the fleet of :meth:`to_dict`, or one that differs from the default in some fields.
+
+        With ``size``, what it differs from are that many copies of the default centers, see :meth:`of_size`.
+        """
+        names = {"size", *(field.name for field in dataclasses.fields(cls))}
         for name in fields:
             if name not in names:
                 raise UnknownNameError("field of a fleet", name, names)
+        if "size" in fields:
+            return cls.of_size(**fields)
         return cls(**fields)
