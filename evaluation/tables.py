@@ -78,7 +78,11 @@ def _measure(run: Run, table: pd.DataFrame, name: str) -> Table:
     """A measure, or another score, by agent and scenario, for suites that ask for it."""
     scenarios = list(table["scenario"].unique())
     heads = {column: head for head, column, _ in _COLUMNS}
-    title, column = (heads[name].capitalize(), name) if name in heads else (f"Mean {name} per step", f"mean_{name}")
+    title, column = (
+        (heads[name].capitalize(), name)
+        if name in heads
+        else (f"Mean {name.replace('_', ' ')} per step", f"mean_{name}")
+    )
     mean = pivot(table, column, scenarios)
     view = Table(f"{title}{_mark(run.synthetic)}", ["agent", *scenarios])
     decimals = decimals_of(mean)
