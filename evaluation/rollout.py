@@ -207,20 +207,14 @@ class TestBench:
     @classmethod
     def _of(cls, name: str, keywords: Mapping[str, Any]) -> TestBench:
         """The bench of an environment with these keywords."""
-        task = _make_vec(name, 1, **keywords).task
+        made = _made(gymnasium.make_vec, name, vectorization_mode="vector_entry_point", **keywords).unwrapped
+        task = made.task
         stride = task.points.stride
         available = (len(task) - 1) // stride + 1
         steps = min(task.episode_steps or available, available)
         episodes = available // steps
-        # the shifted trace is handed on, so that the shift is drawn once
-        handed = {"trace": task.trace, "reference": task.reference, "shift": None}
-        env = _make_vec(name, episodes, **{**keywords, **handed})
+        env = type(made).of(task, episodes, autoreset_mode=AutoresetMode.DISABLED)
         return cls(env, np.arange(episodes) * steps * stride, steps, task.shift_report)
-
-
-def _make_vec(env: str, rows: int, **keywords: Any) -> Any:
-    mode = {"vectorization_mode": "vector_entry_point", "autoreset_mode": AutoresetMode.DISABLED}
-    return _made(gymnasium.make_vec, env, num_envs=rows, **mode, **keywords)
 
 
 def _made(make: Callable[..., Any], env: str, **keywords: Any) -> Any:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
+import pyarrow
+from pyarrow import parquet
 from safetensors.numpy import save
 
 from ..agents import load_agent
@@ -94,7 +95,7 @@ def run_cell(cell: Cell, run: Run, fits: Path) -> dict[str, Any]:
     }
     bench.env.close()
     with atomic_write(run.folder / CELLS / f"{cell.id}.parquet", "wb") as file:
-        pd.DataFrame(replay.columns()).to_parquet(file, index=False, compression="zstd")
+        parquet.write_table(pyarrow.table(replay.columns()), file, compression="zstd")
     # kept here too: a run may borrow its fits
     history, exhibits = read_json(fits / cell.fit.id / HISTORY_FILE)["epochs"], fits / cell.fit.id / EXHIBITS_FILE
     if exhibits.is_file():
