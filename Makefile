@@ -5,10 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-.PHONY: help quick test slow lint types format docs clean
+.PHONY: help quick test slow benchmarks lint types format docs clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 quick: $(VENV)/.installed  ## set up, compare the agents on the quick suite, leave tables and pictures in runs/quick
 	$(BIN)/python evaluate.py
@@ -19,6 +19,9 @@ test: $(VENV)/.installed-dev  ## set up and run the tests
 
 slow: $(VENV)/.installed-dev  ## run the tests that take more than ten seconds each
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(PYTEST) -m slow
+
+benchmarks: $(VENV)/.installed-dev  ## measure speed against the named peers, and write docs/benchmarks.md
+	$(BIN)/python benchmarks/run_all.py
 
 lint: $(VENV)/.installed-dev types  ## check style, formatting, types, and that the documentation builds
 	$(BIN)/ruff check .

@@ -16,8 +16,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from rich.console import Console
-from rich.table import Table
+from printing import figures, show
 
 import shiftgym
 from shiftgym.agents import Agent, make_agent
@@ -48,9 +47,8 @@ def main() -> None:
     for level in (0.95, 0.99, 0.995, 1.0):  # both traces in units of their own quantile, seen from the training scale
         ratio = np.quantile(code, level) / np.quantile(conversation, level)
         capacities[f"each trace by its own {level:.1%} quantile"] = fleet * float(ratio)
-    table = Table(title=f"Normalised regret on {TEST}, trained on {TRAIN}")
-    for heading in ("capacity", "code / training scale", "dfl (mean, sd over seeds)", "persistence"):
-        table.add_column(heading, justify="left" if heading == "capacity" else "right")
+    headings = ("capacity", "code / training scale", "dfl (mean, sd over seeds)", "persistence")
+    table = figures(f"Normalised regret on {TEST}, trained on {TRAIN}", *headings)
     for name, capacity in capacities.items():
         test = make(TEST, capacity)
         regrets = [normalised_regret(agent, test) for agent in agents]
@@ -58,7 +56,7 @@ def main() -> None:
         table.add_row(
             name, f"{capacity / fleet:.2f}", f"{np.mean(regrets):.3f} ({np.std(regrets):.3f})", f"{naive:.3f}"
         )
-    Console(width=120).print(table)
+    show(table)
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ from typing import Any, ClassVar
 import gymnasium
 import joblib
 import torch
-from rich.console import Console
+from printing import figures, show
 from rich.table import Table
 
 from shiftgym.agents import make_agent
@@ -345,9 +345,15 @@ def row(table: Table, name: str, lap: Lap, peer: Lap | None = None, goal: int | 
 
 def compare(names: list[str], checkout: str | None, known: dict[str, Lap]) -> tuple[Table, dict[str, Lap]]:
     """A table of all cases, and what theirs took."""
-    table = Table(title=f"One training iteration, network {' x '.join(map(str, HIDDEN))}, one thread")
-    for heading in ("", "CPU s", "faster by", "goal", "GB", "goal, GB"):
-        table.add_column(heading, justify="right" if heading else "left")
+    table = figures(
+        f"One training iteration, network {' x '.join(map(str, HIDDEN))}, one thread",
+        "",
+        "CPU s",
+        "faster by",
+        "goal",
+        "GB",
+        "goal, GB",
+    )
     for name in names:
         case = CASES[name]
         laps = {way: apart(ours, change(case)) for way, (change, _) in WAYS.items()}
@@ -401,7 +407,7 @@ def main() -> None:
     for case in MEMORY:
         row(table, f"{case.name}: {SAMPLING_STEPS} steps, float32", apart(ours, case), most=SCORE_MEMORY)
     table.caption = rates()
-    Console(width=160).print(table)
+    show(table)
 
 
 if __name__ == "__main__":

@@ -27,9 +27,8 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import torch
-from rich.console import Console
+from printing import figures, show
 from rich.progress import track
-from rich.table import Table
 from torch import Tensor, nn
 
 from shiftgym.agents.diffusion import Diffusion
@@ -158,16 +157,14 @@ def measure(sweep: str, values: Iterable[int], seeds: int, batch: int) -> dict[s
     return found
 
 
-def show(console: Console, found: Found, settings: str) -> None:
+def print_tables(found: Found, settings: str) -> None:
     for sweep, rows in found.items():
         others = ", ".join(f"{name} {value}" for name, value in USUAL.items() if name != sweep)
-        table = Table(title=f"Cosine similarity with the true gradient; {others}; {settings}")
-        table.add_column(sweep)
-        for value in SWEEPS[sweep]:
-            table.add_column(str(value), justify="right")
+        title = f"Cosine similarity with the true gradient; {others}; {settings}"
+        table = figures(title, sweep, *map(str, SWEEPS[sweep]))
         for name, cells in rows.items():
             table.add_row(name, *(f"{mean:.3f} ± {error:.3f}" for mean, error in cells))
-        console.print(table)
+        show(table)
 
 
 def draw(found: Found, folder: Path) -> Path:
@@ -200,12 +197,11 @@ def main() -> None:
     arguments = parser.parse_args()
     seeds, batch = (4, 32) if arguments.fast else (10, 64)
     torch.set_num_threads(1)
-    console = Console(width=140)
     found = {sweep: measure(sweep, values, seeds, batch) for sweep, values in SWEEPS.items()}
     fast = " (fast: fewer seeds, smaller batches)" if arguments.fast else ""
-    show(console, found, f"batch {batch}, {seeds} seeds{fast}")
+    print_tables(found, f"batch {batch}, {seeds} seeds{fast}")
     if arguments.out:
-        console.print(f"figure: {draw(found, arguments.out)}")
+        print(f"figure: {draw(found, arguments.out)}")
 
 
 if __name__ == "__main__":

@@ -18,8 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
+from printing import figures, show
 
 Floats = NDArray[np.float64]
 
@@ -126,16 +125,17 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, help="where to draw the first of them (PNG, SVG or PDF)")
     given = parser.parse_args()
     runs = [forecasts(seed) for seed in range(given.seeds)]
-    table = Table(
-        title=f"Independent random walks, {ASSETS} assets x {DAYS} days, mean over {given.seeds} draws (range)"
+    table = figures(
+        f"Independent random walks, {ASSETS} assets x {DAYS} days, mean over {given.seeds} draws (range)",
+        "layout",
+        "test R2",
+        'best-forecast asset, % a "day"',
     )
-    for heading in ("layout", "test R2", 'best-forecast asset, % a "day"'):
-        table.add_column(heading, justify="left" if heading == "layout" else "right")
     for name in runs[0]:
         r2 = np.array([run[name].r2 for run in runs])
         earned = np.array([100 * run[name].earned.mean() for run in runs])
         table.add_row(name, *(f"{a.mean():.3f} ({a.min():.3f} .. {a.max():.3f})" for a in (r2, earned)))
-    Console(width=120).print(table)
+    show(table)
     if given.figure is not None:
         draw(runs[0], given.figure)
 

@@ -15,8 +15,7 @@ from typing import Any
 import cvxpy as cp
 import torch
 from cvxpylayers.torch import CvxpyLayer
-from rich.console import Console
-from rich.table import Table
+from printing import figures, show
 from torch import Tensor
 
 from shiftgym.solvers import DecisionProblem
@@ -135,10 +134,9 @@ class Comparison:
     """A table of ours and theirs, printed at the end."""
 
     def __init__(self, title: str) -> None:
-        self.table = Table(title=title)
+        headings = ("solver", "contexts", "total ms", "per context", "ours is faster by", "goal", "gap", "cosine")
+        self.table = figures(title, *headings)
         self.remarks: list[str] = []
-        for heading in ("solver", "contexts", "total ms", "per context", "ours is faster by", "goal", "gap", "cosine"):
-            self.table.add_column(heading, justify="left" if heading == "solver" else "right")
 
     def ours(self, name: str, problem: DecisionProblem, y: Tensor, g: Tensor, goal: str = "") -> None:
         """One row of ours alone."""
@@ -209,6 +207,6 @@ class Comparison:
         self._row(name, few, taken, faster, "" if goal is None else f"{goal}x", gap, spread)
 
     def print(self) -> None:
-        Console(width=160).print(self.table)
+        show(self.table)
         for line in (*dict.fromkeys(self.remarks), NOTES):
             print(line)

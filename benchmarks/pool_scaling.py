@@ -24,8 +24,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
+from printing import figures, show
 
 from shiftgym.agents import Agent, register_agent
 from shiftgym.data import Trace, register_trace
@@ -132,16 +131,15 @@ def main() -> None:
         pool.close()
 
     hardware = [a / b for a, b in zip(walls["control 1"], walls["control"], strict=True)]
-    table = Table(title=f"{cells} cells of {options.work} CPU s, {jobs} jobs, median of {options.rounds} rounds")
-    for heading in (
+    table = figures(
+        f"{cells} cells of {options.work} CPU s, {jobs} jobs, median of {options.rounds} rounds",
         "backend",
         "start s",
         "wall s",
         "times one process",
         "share of the hardware's",
         "ms per empty task",
-    ):
-        table.add_column(heading, justify="left" if heading == "backend" else "right")
+    )
     table.add_row("loop alone, 1 process", "", f"{median(walls['control 1']):.1f}", "1.00", "", "")
     table.add_row(
         f"loop alone, {jobs} processes", "", f"{median(walls['control']):.1f}", f"{median(hardware):.2f}", "", ""
@@ -157,7 +155,7 @@ def main() -> None:
             f"{median(share):.0%}" if name != "in process" else "",
             f"{hand_over[name]:.2f}",
         )
-    Console(width=150).print(table)
+    show(table)
     print(f"overhead of a cell besides its work: {median(overheads) * 1e3:.1f} ms of CPU (goal: below 20)")
     if "ray" in pools:
         ratio = median(a / b for a, b in zip(walls["ray"], walls["local"], strict=True))

@@ -16,9 +16,8 @@ from statistics import median
 from typing import Any
 
 import gymnasium
-from rich.console import Console
+from printing import figures, show
 from rich.progress import track
-from rich.table import Table
 
 import shiftgym  # noqa: F401  (registers the environments)
 
@@ -88,9 +87,15 @@ def main() -> None:
         }
         for _ in track(range(options.rounds), description="rounds", transient=True)
     ]
-    table = Table(title=f"Replay speed, median of {options.rounds} rounds")
-    for heading in ("environment", "actions", "steps/s", "multiple of CartPole single", "goal"):
-        table.add_column(heading, justify="left" if heading in ("environment", "actions") else "right")
+    table = figures(
+        f"Replay speed, median of {options.rounds} rounds",
+        "environment",
+        "actions",
+        "steps/s",
+        "multiple of CartPole single",
+        "goal",
+        words=2,
+    )
     for key in sorted(actions, key=lambda key: names.index(key[0])):
         name, form, feasible = key
         speed = median(one[key] for one in rounds)
@@ -99,7 +104,7 @@ def main() -> None:
         goal = goals[FORMS.index(form)] if feasible else None
         kind = "" if name == CARTPOLE else "feasible" if feasible else "any, projected"
         table.add_row(f"{name} {form}", kind, f"{speed:,.0f}", f"{multiple:.2f}", f">= {goal:g}" if goal else "")
-    Console().print(table)
+    show(table)
     for name in options.envs:
         times = []
         for _ in range(10):

@@ -18,9 +18,8 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from rich.console import Console
+from printing import figures, show
 from rich.progress import track
-from rich.table import Table
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
@@ -65,14 +64,18 @@ def stepping(name: str, rows: int, rounds: int, seconds: float) -> None:
     finally:
         for env in envs.values():
             env.close()
-    table = Table(title=f"Stepping {rows} replays of {name}, median of {rounds} rounds")
-    for heading in ("vector", "frames/s", "native is faster by", "goal"):
-        table.add_column(heading, justify="left" if heading == "vector" else "right")
+    table = figures(
+        f"Stepping {rows} replays of {name}, median of {rounds} rounds",
+        "vector",
+        "frames/s",
+        "native is faster by",
+        "goal",
+    )
     for kind in envs:
         ratio = median(one["native"] / one[kind] for one in speeds)
         goal = f">= {GOALS[kind]:g}" if kind in GOALS else ""
         table.add_row(kind, f"{median(one[kind] for one in speeds):,.0f}", f"{ratio:.1f}", goal)
-    Console().print(table)
+    show(table)
 
 
 def training(name: str, rows: int, frames: int) -> None:

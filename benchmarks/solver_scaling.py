@@ -20,8 +20,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
+from printing import figures, show
 
 from shiftgym.solvers import DecisionProblem, Inventory, Portfolio, PowerScheduling, ProductAllocation, Provisioning
 
@@ -90,11 +89,9 @@ def main() -> None:
         return
     most, many = options.largest
     cells = [(most // 16, many), (most // 4, many), (most, many), (most, many // 4), (most, many // 16)]
-    table = Table(title="Solve and adjoint, float64, one thread")
     headings = ("contexts", "scenarios", "forward s", "total s", "us per scenario", "scenarios MB", "solve MB")
-    table.add_column("problem")
-    for heading in (*headings, "solve + adjoint MB", "beside two gradients MB"):
-        table.add_column(heading, justify="right")
+    more = ("solve + adjoint MB", "beside two gradients MB")
+    table = figures("Solve and adjoint, float64, one thread", "problem", *headings, *more)
     for name in options.problems:
         for contexts, scenarios in cells:
             found = run(name, contexts, scenarios)
@@ -104,7 +101,7 @@ def main() -> None:
             sizes = (f"{found[key]:,.0f}" for key in ("scenarios", "solve", "adjoint"))
             table.add_row(name, f"{contexts:,}", f"{scenarios:,}", *times, *sizes, f"{max(own, 0):,.0f}")
         table.add_section()
-    Console(width=160).print(table)
+    show(table)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,7 @@ import time
 from typing import Any
 
 import gymnasium
-from rich.console import Console
-from rich.table import Table
+from printing import figures, show
 
 import shiftgym  # noqa: F401 (registers the environments)
 from shiftgym.agents import make_agent
@@ -46,15 +45,15 @@ def main() -> None:
     robust: Any = make_agent("three-d")
     trained("dfl", epochs=1)  # loads what the first fit of a process loads
     peer = trained("dfl", epochs=robust.epochs * robust.passes)
-    table = Table(title=f"Training on {SEQUENCES} sequences, one thread")
-    for heading in ("", "CPU s", "times dfl", "goal", "MB", "goal, MB"):
-        table.add_column(heading, justify="right" if heading else "left")
+    table = figures(
+        f"Training on {SEQUENCES} sequences, one thread", "", "CPU s", "times dfl", "goal", "MB", "goal, MB"
+    )
     table.add_row("dfl", f"{peer[0]:.1f}", "1.0", "", f"{peer[1]:.0f}", "")
     for label, settings in (("three-d", {}), ("three-d, no adversary", {"inner_epochs": 0})):
         seconds, memory = trained("three-d", **settings)
         goals = (str(SECONDS), f"{memory:.0f}", str(MEGABYTES))
         table.add_row(label, f"{seconds:.1f}", f"{seconds / peer[0]:.1f}", *goals)
-    Console(width=120).print(table)
+    show(table)
 
 
 if __name__ == "__main__":
