@@ -27,7 +27,7 @@ from shiftgym.evaluation.machine import describe
 
 HERE = Path(__file__).parent
 #: Seconds after which a script is stopped.
-PATIENCE = 180
+PATIENCE = 600
 RUN = {
     "provisioning_solver": "--peer-contexts 2",
     "power_solver": "--peer-contexts 2",

@@ -27,6 +27,8 @@ TASKS: list[tuple[str, dict[str, Any]]] = [
     ("DataCenter", {"integer": False}),
     ("DataCenterHourly", {"oracle": False}),
 ]
+#: Where the same seed must lead to the same agent: who draws from elsewhere does so in every environment.
+FIT_TWICE = {"Provisioning", "DataCenter"}
 #: Agents that follow the gradient of the cost of decisions, which a settled day has not.
 FOLLOW_THE_COST = {
     "dfl",
@@ -72,9 +74,11 @@ def test_fits_decides_and_survives_a_save(agent_name: str, name: str, keywords: 
         with pytest.raises(ShiftgymError, match=r"gives no gradient of its cost|do not continue a history"):
             make_agent(agent_name, **budget).fit(make(name, **keywords))
         return
-    agent, again = (make_agent(agent_name, **budget).fit(make(name, **keywords)) for _ in range(2))
+    agent = make_agent(agent_name, **budget).fit(make(name, **keywords))
     scores = replay(agent, name, keywords)
-    assert scores == replay(again, name, keywords)
+    if name in FIT_TWICE:
+        agent = make_agent(agent_name, **budget).fit(make(name, **keywords))
+        assert replay(agent, name, keywords) == scores
     if not any(scores[f"violation_{family}"] for family in agent.problem_.soft_families):
         assert scores["regret"] >= -1e-9
     if agent.clairvoyant and name != "DataCenterHourly":  # where perfect decisions are myopic
@@ -82,7 +86,7 @@ def test_fits_decides_and_survives_a_save(agent_name: str, name: str, keywords: 
     if agent_name not in ("random", "bandit"):  # what a solver decides breaks no constraint of its own
         families = agent.problem_.hard_families
         assert sum(scores[f"violation_{family}"] for family in families) == 0
-    again.save(tmp_path)
+    agent.save(tmp_path)
     if agent_name != "random":  # its generator has run on
         assert replay(load_agent(tmp_path), name, keywords) == scores
 
