@@ -39,7 +39,7 @@ RUN = {
     "sb3_throughput": "--seconds 1 --rounds 3 --rows 16 --frames 4096",
     "three_d_training": "",
     "stream_requests": "--rows 2000000",
-    "pool_scaling": "--cells 200 --work 0.05 --rounds 1",
+    "pool_scaling": "--cells 200 --work 0.1 --rounds 1",
 }
 LEFT_OUT = {
     "diffusion_dfl_training": "needs a checkout of the authors' code, which takes minutes per iteration",
