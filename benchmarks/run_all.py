@@ -36,9 +36,11 @@ RUN = {
     "inventory_solver": "--peer-contexts 2",
     "data_center_solver": "--sizes 3 10 --peer-sizes 3 --scenarios 20",
     "replay_speed": "--seconds 0.7 --rounds 3",
+    "data_center_replay": "",
     "sb3_throughput": "--seconds 1 --rounds 3 --rows 16 --frames 4096",
     "three_d_training": "",
     "stream_requests": "--rows 2000000",
+    "report_speed": "--rows 200000",
     "pool_scaling": "--cells 200 --work 0.1 --rounds 1",
 }
 LEFT_OUT = {
