@@ -9,7 +9,7 @@ import signal
 import threading
 import warnings
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from typing import Any, NamedTuple, TypeAlias
 
@@ -51,28 +51,29 @@ class LocalProcesses(Pool):
 
     def __init__(self, jobs: int) -> None:
         self._jobs = jobs
+        self._hired: list[loky.ProcessPoolExecutor] = []
         self._idle: list[loky.ProcessPoolExecutor] = []
         self._registered: bytes | None = None
 
     def run(self, function: Callable[[T], R], tasks: Sequence[T]) -> Generator[Outcome[T, R], None, None]:  # noqa: D102
-        running: dict[_Future[T, R], _Running] = {}
         try:
             with warnings.catch_warnings():
                 # a worker whose memory grew is replaced, which is as it should be and loses nothing
                 warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
-                yield from self._outcomes(function, tasks, running)
+                yield from self._outcomes(function, tasks)
         finally:
-            for left in running.values():
-                left.worker.shutdown(wait=False, kill_workers=True)
+            for worker in self._hired.copy():
+                if worker not in self._idle:
+                    self._dismiss(worker)
 
-    def _outcomes(
-        self, function: Callable[[T], R], tasks: Sequence[T], running: dict[_Future[T, R], _Running]
-    ) -> Generator[Outcome[T, R], None, None]:
+    def _outcomes(self, function: Callable[[T], R], tasks: Sequence[T]) -> Generator[Outcome[T, R], None, None]:
         waiting = deque((task, 1) for task in tasks)
+        running: dict[_Future[T, R], _Running] = {}
         while waiting or running:
             while waiting and len(running) < self._jobs:
                 task, tries = waiting.popleft()
-                worker, future = self._submit(function, task)
+                with _undisturbed():
+                    worker, future = self._submit(function, task)
                 running[future] = _Running(worker, task, tries)
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 worker, task, tries = running.pop(future)
@@ -81,15 +82,20 @@ class LocalProcesses(Pool):
                     self._idle.append(worker)
                     yield future.result() if error is None else Outcome(task, error=repr(error))
                     continue
-                worker.shutdown(wait=False, kill_workers=True)
+                self._dismiss(worker)
                 if tries < TRIES:
                     waiting.appendleft((task, tries + 1))
                 else:
                     yield given_up(task, str(error))
 
     def close(self) -> None:  # noqa: D102
-        while self._idle:
-            self._idle.pop().shutdown(wait=True, kill_workers=True)
+        self._idle.clear()
+        while self._hired:
+            self._dismiss(self._hired[-1], wait=True)
+
+    def _dismiss(self, worker: loky.ProcessPoolExecutor, wait: bool = False) -> None:
+        worker.shutdown(wait=wait, kill_workers=True)
+        self._hired.remove(worker)
 
     def _submit(self, function: Callable[[T], R], task: T) -> tuple[loky.ProcessPoolExecutor, _Future[T, R]]:
         """Hand a task to an idle worker, or to a new one where there is none alive."""
@@ -97,6 +103,7 @@ class LocalProcesses(Pool):
             worker = self._idle.pop()
             with contextlib.suppress(BrokenExecutor):
                 return worker, worker.submit(_call, function, task)
+            self._dismiss(worker)
         if self._registered is None:
             self._registered = pack()
         worker = loky.ProcessPoolExecutor(
@@ -106,7 +113,21 @@ class LocalProcesses(Pool):
             initargs=(os.getpid(), self._registered),
             env=dict.fromkeys(_THREADS, "1"),
         )
+        self._hired.append(worker)  # before it starts, so that whatever happens it will be ended
         return worker, worker.submit(_call, function, task)
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Hold Ctrl-C back, where the system can, while a worker starts, which is born deaf to it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _registered = b""  # in a worker
