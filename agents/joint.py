@@ -36,6 +36,8 @@ class Joint:
         A and its inverse.
     low : float
         Smallest outcome that makes sense; histories and outcomes stay above it.
+    known : int
+        How many outcomes, the last ones, are known beforehand: samples keep them as they are.
     """
 
     history: int
@@ -45,6 +47,7 @@ class Joint:
     mixing: Tensor
     unmixing: Tensor
     low: float
+    known: int
 
     @classmethod
     def of(cls, samples: Samples, layout: Layout, problem: DecisionProblem, persistence: float = 0.0) -> Self:
@@ -73,7 +76,8 @@ class Joint:
         unmixing[1:] /= (1 - persistence**2) ** 0.5
         mixing = torch.linalg.inv(unmixing)
         history = layout.lookback * layout.columns
-        return cls(history, columns, location, scale, mixing.to(location), unmixing.to(location), problem.outcome_low)
+        turned = mixing.to(location), unmixing.to(location)
+        return cls(history, columns, location, scale, *turned, problem.outcome_low, problem.known_dim)
 
     @property
     def width(self) -> int:
@@ -91,7 +95,7 @@ class Joint:
     def samples(self, rows: Tensor, like: Samples) -> Samples:
         """Samples at coordinates (B, width), with the context and the state of samples ``like`` (B)."""
         x = (self.location + self.scale * self._along(self.mixing, rows)).clamp(min=self.low)
-        past, outcomes = x[:, : self.history], x[:, self.history :].to(like.outcomes)
+        past, outcomes = x[:, : self.history], self._kept(x[:, self.history :].to(like.outcomes), like)
         return Samples(torch.cat((past, like.observations[:, self.history :]), 1), outcomes, like.state)
 
     def moved(self, samples: Samples, by: Tensor) -> Samples:
@@ -101,8 +105,13 @@ class Joint:
         x = torch.cat((samples.observations[:, : self.history], samples.outcomes), 1)[:, : by.shape[1]]
         moved = (x + delta).clamp(min=self.low)
         past = moved[:, : self.history].to(samples.observations)
-        outcomes = moved[:, self.history :] if by.shape[1] > self.history else samples.outcomes
+        outcomes = self._kept(moved[:, self.history :], samples) if by.shape[1] > self.history else samples.outcomes
         return Samples(torch.cat((past, samples.observations[:, self.history :]), 1), outcomes, samples.state)
+
+    def _kept(self, outcomes: Tensor, like: Samples) -> Tensor:
+        """Outcomes (B, D) with those that are known beforehand as in ``like``."""
+        secret = outcomes.shape[1] - self.known
+        return torch.cat((outcomes[:, :secret], like.outcomes[:, secret:]), 1) if self.known else outcomes
 
     def _along(self, matrix: Tensor, rows: Tensor) -> Tensor:
         """A matrix (steps, steps) times the steps of rows (B, width)."""
