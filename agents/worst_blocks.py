@@ -82,7 +82,9 @@ def _coordinates(blocks: Array) -> Joint:
     _, slots, columns = blocks.shape
     mean, spread = blocks.mean((0, 1)), blocks.std((0, 1))
     location, scale = (torch.tensor(np.tile(each, slots)).float() for each in (mean, np.where(spread > 0, spread, 1.0)))
-    return Joint((slots - 1) * columns, columns, location, scale, torch.eye(slots), torch.eye(slots), -math.inf)
+    return Joint(
+        (slots - 1) * columns, columns, location, scale, torch.eye(slots), torch.eye(slots), -math.inf, known=0
+    )
 
 
 def _samples(blocks: Array) -> Samples:
