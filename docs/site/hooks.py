@@ -39,15 +39,17 @@ def from_root(name: str) -> str:
     return re.sub(r"\[([^\]]+)\]\((?!https?:|#|[\w/]+\.md)[^)]*\)", r"\1", text)
 
 
-def on_config(config: Any) -> Any:
-    """Lay the links by which the reference finds the package, whatever the name of this folder."""
+def on_startup(**_: Any) -> None:
+    """Lay the links by which the reference finds the package, whatever the name of this folder.
+
+    Before plugins are configured: one that finds no folder then does not look again.
+    """
     package = ROOT / "build" / "api" / "shiftgym"
     package.mkdir(parents=True, exist_ok=True)
     for name in ("__init__.py", "evaluate.py", *api_pages.ROOMS):
         link = package / name
         if not link.is_symlink():
             link.symlink_to(os.path.relpath(ROOT / name, package))
-    return config
 
 
 def on_files(files: Files, config: Any) -> Files:
