@@ -178,6 +178,37 @@ class Reinforcement(Agent):
         self.actor_ = Actor.of_state({name: array for name, array in state.items() if not name.startswith("scaling.")})
 
 
+@dataclass(kw_only=True, eq=False)
+class OffPolicy(Reinforcement):
+    """Learns from transitions that are remembered, whoever chose their actions.
+
+    Parameters
+    ----------
+    batch_size : int
+        Transitions per update.
+    updates : int
+        Updates after each step of all replays.
+    buffer : int
+        Transitions that are remembered.
+    warm_up : int
+        Steps with random actions before the first update.
+    """
+
+    batch_size: int = 256
+    updates: int = 4
+    buffer: int = 100_000
+    warm_up: int = 2_000
+
+    def _common(self, settings: dict[str, Any], device: str) -> dict[str, Any]:
+        return {
+            **super()._common(settings, device),
+            "batch_size": self.batch_size,
+            "gradient_steps": self.updates,
+            "buffer_size": self.buffer,
+            "learning_starts": self.warm_up,
+        }
+
+
 @contextlib.contextmanager
 def _kept_generators() -> Iterator[None]:
     """Give the generators that SB3 seeds for the whole process back as they were."""

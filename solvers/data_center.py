@@ -23,7 +23,7 @@ from .scenario_program import Scenarios
 from .schedule import Levels, Schedule, layout
 from .schedule_projection import within_battery, within_limits
 from .second_order import SecondOrder
-from .settlement import Outcome, Settlement, settle
+from .settlement import MEASURES, Outcome, Settlement, settle
 
 Values = NDArray[np.float64]
 
@@ -103,19 +103,7 @@ class DataCenter(DecisionProblem):
 
     outcome_low = 0.0
     stateful = True
-    measures = (
-        "committed_cost",
-        "emissions",
-        "committed_emissions",
-        "imported",
-        "unserved_energy",
-        "curtailed",
-        "excess",
-        "unserved_training",
-        "unserved_requests",
-        "short_slots",
-        "infeasible_plan",
-    )
+    measures = (*MEASURES, "infeasible_plan")
 
     def __init__(
         self,

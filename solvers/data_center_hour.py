@@ -17,7 +17,7 @@ from .fleet import Fleet
 from .hour import Hour, State, normalised, prepended, slices_of
 from .instances import energy_per_load, power_of_work
 from .protective_levels import quantile
-from .settlement import REAL_TIME_MARKUP, beyond, meet
+from .settlement import MEASURES, REAL_TIME_MARKUP, beyond, meet
 
 Values = NDArray[np.float64]
 #: A sum, without the overhead of the method, which an hour's few numbers would pay twenty times.
@@ -76,18 +76,7 @@ class DataCenterHour(DecisionProblem):
     stateful = True
     hard_families = ("bounds",)
     soft_families = ("power", "training", "inference")
-    measures = (
-        "committed_cost",
-        "emissions",
-        "committed_emissions",
-        "imported",
-        "unserved_energy",
-        "curtailed",
-        "excess",
-        "unserved_training",
-        "unserved_requests",
-        "short_slots",
-    )
+    measures = MEASURES
 
     def __init__(
         self,

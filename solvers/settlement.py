@@ -33,6 +33,19 @@ Values = NDArray[np.float64]
 
 #: An hour's price in real time is pi + 0.5 |pi|: day-ahead prices may be negative, imports in need are not paid for.
 REAL_TIME_MARKUP = 0.5
+#: What days and hours report besides their cost; the classes say in which units.
+MEASURES = (
+    "committed_cost",
+    "emissions",
+    "committed_emissions",
+    "imported",
+    "unserved_energy",
+    "curtailed",
+    "excess",
+    "unserved_training",
+    "unserved_requests",
+    "short_slots",
+)
 #: What a solver may leave open: relative, and in the unit of the row (kW, GPU h).
 _RELATIVE, _ABSOLUTE = 1e-4, 1e-3
 _LEVEL = 1e-6
