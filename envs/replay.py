@@ -135,10 +135,10 @@ class ReplayEnv(gymnasium.Env[Observations, Any]):
         if self._scalar:
             requested, outcome = requested.item(), outcome.item()
         decision = problem.project(requested)
-        if self._measures:
-            price, measures = problem.judge(outcome, decision, previous)
+        if self._remembers:
+            price, measures, broken, self._previous = problem.judge(outcome, decision, previous)
         else:
-            price, measures = problem.cost(outcome, decision, previous), {}
+            price, measures, broken = problem.cost(outcome, decision), {}, problem.shortfall(outcome, decision)
         cost = float(price)
         if self._follows:
             oracle = problem.perfect(outcome, previous)
@@ -149,7 +149,7 @@ class ReplayEnv(gymnasium.Env[Observations, Any]):
         if decision is requested and not problem.soft_families:
             info.update(self._kept)
         else:
-            magnitudes = problem.excess(requested, decision) | problem.shortfall(outcome, decision, previous)
+            magnitudes = problem.excess(requested, decision) | broken
             for key, family in self._families:
                 info[key] = magnitude = float(magnitudes[family])
                 if magnitude > 0.0:
@@ -158,8 +158,6 @@ class ReplayEnv(gymnasium.Env[Observations, Any]):
             info[key] = float(measures[key])
         info["step_time"] = points.time.item(point)
         info["shifted"] = points.shifted.item(point)
-        if self._remembers:
-            self._previous = problem.carry(outcome, decision, previous)
         self._last = outcome, decision, oracle
         self._point = point + points.stride
         self._steps += 1

@@ -341,10 +341,12 @@ class Task(ABC):
             known = self._known.take(point, axis=0)  # a copy, of one row or of many
         if not self.layout.previous:
             return known
-        assert previous is not None
-        state = np.atleast_1d(previous).astype(np.float32)
+        observation = np.empty((*known.shape[:-1], self.layout.size), np.float32)
+        width = known.shape[-1]
+        observation[..., :width], observation[..., width:] = known, previous
+        state = observation[..., width:]
         state[state != state] = 0.0  # NaN, before the first step
-        return np.concatenate((known, state), axis=-1)
+        return observation
 
     def _look(self, points: Indices) -> Observations:
         """What is known (n, size without the state) at decision points: histories and context."""

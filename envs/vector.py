@@ -236,7 +236,8 @@ class ReplayVectorEnv(VectorEnv[Observations, Any, Any]):
         problem = task.problem
         decision = problem.project(requested)
         outcome = points.outcomes[point[0], None] if self._in_step else points.outcomes.take(point, axis=0)
-        cost, measures = problem.judge(outcome, decision, self._previous)
+        judged = problem.judge(outcome, decision, self._previous)
+        cost = judged.cost
         if task.oracle_follows_path:
             oracle = problem.perfect(outcome, self._previous)
             oracle_cost = problem.least_cost(outcome, oracle, self._previous)
@@ -247,19 +248,19 @@ class ReplayVectorEnv(VectorEnv[Observations, Any, Any]):
             info["violation"] = np.zeros(self.num_envs)
             magnitudes = {family: np.zeros(self.num_envs) for family in problem.families}
         else:
-            magnitudes = problem.excess(requested, decision) | problem.shortfall(outcome, decision, self._previous)
+            magnitudes = problem.excess(requested, decision) | judged.shortfall
             broken, *others = magnitudes.values()
             for magnitude in others:
                 broken = broken + magnitude
             info["violation"] = (broken > 0).astype(np.float64)
         for key, family in self._families:
             info[key] = magnitudes[family]
-        info.update(measures)
+        info.update(judged.measures)
         info["step_time"], info["shifted"] = points.time.take(point), points.shifted.take(point)
         self._last_outcome, self.last_decision = outcome, decision
         self._last_point, self._last_oracle = point, oracle
         if self._remembers:
-            self._previous = problem.carry(outcome, decision, self._previous)
+            self._previous = judged.state
         return info, cost
 
     def _restart_now(self, final: Observations, info: dict[str, Any]) -> tuple[Observations, dict[str, Any]]:

@@ -42,6 +42,25 @@ class Adjoint(NamedTuple):
     score: Array
 
 
+class Judged(NamedTuple):
+    """What a decision came to, shape (...) each: :meth:`DecisionProblem.judge`.
+
+    Attributes
+    ----------
+    cost : array
+        f(y, z).
+    measures, shortfall : dict of str to array
+        By measure, and by soft family.
+    state : array, shape (..., S)
+        What is handed on to the next step.
+    """
+
+    cost: Array
+    measures: dict[str, Array]
+    shortfall: dict[str, Array]
+    state: Array
+
+
 class DecisionProblem(ABC):
     """min_z mean_m f(y_m, z) over a feasible set, with f convex or at least exactly solvable.
 
@@ -124,10 +143,6 @@ class DecisionProblem(ABC):
         """What a step brought besides its cost, shape (...) each, keys as in ``measures``."""
         return {}
 
-    def judge(self, outcomes: Array, decisions: Array, previous: Array | None = None) -> tuple[Array, dict[str, Array]]:
-        """:meth:`cost` and :meth:`measure` of a step; a problem in which they share work does it once here."""
-        return self.cost(outcomes, decisions, previous), self.measure(outcomes, decisions, previous)
-
     @abstractmethod
     def perfect(self, outcomes: Array, previous: Array | None = None) -> Array:
         """Perfect-information decisions (..., d) for known outcomes (..., D)."""
@@ -176,6 +191,11 @@ class DecisionProblem(ABC):
         if self.soft_families:
             raise NotImplementedError(f"{type(self).__name__} has soft families {self.soft_families} but no shortfall")
         return {}
+
+    def judge(self, outcomes: Array, decisions: Array, previous: Array | None = None) -> Judged:
+        """All that a step brings; a problem in which the parts share work does it once here."""
+        given = outcomes, decisions, previous
+        return Judged(self.cost(*given), self.measure(*given), self.shortfall(*given), self.carry(*given))
 
     def forget(self) -> None:  # most problems remember nothing
         """Drop solutions that are kept so that none is found twice; whoever times a decision calls it first."""

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from ..data.errors import UnknownNameError
 from .arrays import Array, beyond, in_double, kind, largest, masses, namespace, nothing, on_numpy
 from .backend import CAN
-from .base import Adjoint, DecisionProblem, ProblemError
 from .day_ahead import DayAhead
 from .decision_box import decision_box
 from .fleet import Fleet
+from .fleet_problem import FleetProblem
 from .memory import digest, keep
 from .protective_levels import quantile, smallest_box
 from .scenario_program import Scenarios
@@ -47,7 +47,7 @@ _HOUR = 3600.0
 _DAYS, _SCHEDULES = 8192, 64
 
 
-class DataCenter(DecisionProblem):
+class DataCenter(FleetProblem):
     """Day-ahead scheduling of D centers that run K training classes and S inference services (ULRO).
 
     ==========================  =====================================================  ===============
@@ -101,8 +101,7 @@ class DataCenter(DecisionProblem):
         For a parameter outside its range.
     """
 
-    outcome_low = 0.0
-    stateful = True
+    actions = ACTIONS
     measures = (*MEASURES, "infeasible_plan")
 
     def __init__(
@@ -113,25 +112,16 @@ class DataCenter(DecisionProblem):
         solver: str = "highs",
         promise: float = 0.95,
     ) -> None:
-        if action not in ACTIONS:
-            raise UnknownNameError("action", action, ACTIONS)
         if solver not in ("auto", *CAN):
             raise UnknownNameError("solver", solver, ("auto", *CAN))
-        if not isinstance(integer, bool):
-            raise ProblemError(f"integer is {integer!r}: give True for whole instances, or False")
-        if not 0 < promise <= 1:
-            raise ProblemError(f"promise is {promise}: give a share in (0, 1]")
-        given = fleet.to_dict() if isinstance(fleet, Fleet) else dict(fleet or {})
-        self.fleet = fleet if isinstance(fleet, Fleet) else Fleet.from_dict(given)
-        self._parameters = {"fleet": given, "action": action, "integer": integer, "solver": solver, "promise": promise}
-        self.action, self.integer, self.solver, self.promise = action, integer, solver, float(promise)
+        super().__init__(fleet, action, integer, promise, solver=solver)
+        self.solver = solver
         rows = {"renewables": self.fleet.size, "requests": len(self.fleet.services)}
         self.rows = {**rows, "arrivals": len(self.fleet.classes)}
         self.uncertain_dim = sum(self.rows.values()) * self.fleet.slots
         self.known_dim = 2 * self.fleet.size * self.fleet.slots + (self.uncertain_dim if action == "relative" else 0)
         self.outcome_dim = self.uncertain_dim + self.known_dim
-        self.low, self.high = decision_box(self.fleet, action)
-        self.decision_dim = len(self.low)
+        self._bound(*decision_box(self.fleet, action))
         soft = [name for name in _SOFT if name != "storage" or action == "schedule"]
         hard = (
             dict(_BLOCKS) if action == "schedule" else {"bounds": "" if action == "relative" else "kW, req/s or GPU h"}
@@ -157,10 +147,6 @@ class DataCenter(DecisionProblem):
         self.__dict__.update(kept)
         self._planners = {}
         self.forget()
-
-    def parameters(self) -> dict[str, Any]:
-        """The constructor's keywords."""
-        return dict(self._parameters)
 
     # ------------------------------------------------------------------ the parts of an outcome, a decision, a state
     def outcome(self, vector: Values) -> Outcome:
@@ -191,13 +177,6 @@ class DataCenter(DecisionProblem):
     def initial_state(self) -> Values:
         """The state (S,) before the first day: batteries as the fleet says, no backlog."""
         return np.concatenate((self.fleet.initial(), np.zeros(self.state_dim - self.fleet.size)))
-
-    def known_state(self, previous: Array | None, shape: tuple[int, ...] = ()) -> Values:
-        """States (..., S) with the initial one in place of those that are NaN or not given."""
-        start = self.initial_state()
-        if previous is None:
-            return np.broadcast_to(start, (*shape, len(start)))
-        return np.where(np.isnan(previous), start, previous)
 
     def _split_state(self, state: Values) -> tuple[Values, Values | None]:
         fleet = self.fleet
@@ -323,30 +302,6 @@ class DataCenter(DecisionProblem):
         width = 1 + len(self.measures) + len(self.soft_families) + self.state_dim
         return np.reshape(days, (*shape, width)) if days else np.zeros((*shape, width))
 
-    def _columns(self, outcomes: Array, decisions: Array, previous: Array | None, columns: slice) -> Array:
-        if not isinstance(outcomes, np.ndarray) and (outcomes.requires_grad or decisions.requires_grad):
-            raise ProblemError(_NO_GRADIENT)
-        return on_numpy(lambda *arrays: self._settled(*arrays)[..., columns], outcomes, decisions, previous)
-
-    def cost(self, outcomes: Array, decisions: Array, previous: Array | None = None) -> Array:
-        """Settled cost C^set [1000 $], shape (...)."""
-        return self._columns(outcomes, decisions, previous, slice(1))[..., 0]
-
-    def measure(self, outcomes: Array, decisions: Array, previous: Array | None = None) -> dict[str, Array]:
-        """What the day brought; see the class."""
-        found = self._columns(outcomes, decisions, previous, slice(1, 1 + len(self.measures)))
-        return {name: found[..., i] for i, name in enumerate(self.measures)}
-
-    def shortfall(self, outcomes: Array, decisions: Array, previous: Array | None = None) -> dict[str, Array]:
-        """What the day showed the schedule to lack; see the class."""
-        first = 1 + len(self.measures)
-        found = self._columns(outcomes, decisions, previous, slice(first, first + len(self.soft_families)))
-        return {name: found[..., i] for i, name in enumerate(self.soft_families)}
-
-    def carry(self, outcomes: Array, decisions: Array, previous: Array | None = None) -> Array:
-        """Charge of the batteries and, with ``carry_over``, the backlog that the day leaves."""
-        return self._columns(outcomes, decisions, previous, slice(-self.state_dim, None))
-
     # ------------------------------------------------------------------ perfect information
     def perfect(self, outcomes: Array, previous: Array | None = None) -> Array:
         """The decision for the day to come as it will be: its values as levels, or the schedule for them."""
@@ -412,10 +367,7 @@ class DataCenter(DecisionProblem):
 
     def _project(self, decisions: Values) -> Values:
         if self.action != "schedule":
-            inside = (decisions >= self.low - self.tolerance) & (decisions <= self.high + self.tolerance)
-            if inside.all():
-                return decisions
-            return np.where(inside, decisions, np.clip(decisions, self.low, self.high))
+            return super()._project(decisions)
         rows = np.asarray(decisions, float).reshape(-1, self.decision_dim)
         cut = [within_limits(self.fleet, Schedule.unpack(row, self.fleet), self.integer).pack() for row in rows]
         projected = np.reshape(cut, decisions.shape).astype(decisions.dtype)
@@ -423,11 +375,11 @@ class DataCenter(DecisionProblem):
 
     def excess(self, decisions: Array, feasible: Array) -> dict[str, Array]:
         """Of levels ``bounds``, the largest distance outside; of a schedule the largest correction of each block."""
+        if self.action != "schedule":
+            return super().excess(decisions, feasible)
         if feasible is decisions:
             return {family: nothing(decisions) for family in self.hard_families}
         distance = abs(decisions - feasible)
-        if self.action != "schedule":
-            return {"bounds": largest(beyond(distance, self.tolerance))}
         ends = np.cumsum([int(np.prod(shape)) for shape in layout(self.fleet).values()])
         parts = (distance[..., begin:end] for begin, end in zip((0, *ends[:-1]), ends, strict=True))
         return {family: largest(beyond(part, self.tolerance)) for family, part in zip(_BLOCKS, parts, strict=True)}
@@ -470,13 +422,3 @@ class DataCenter(DecisionProblem):
         states = scenarios[:, 0, self.outcome_dim :] if stated else self.known_state(None, known.shape[:1])
         rows = [self._for(*row) for row in zip(np.maximum(levels, 0.0), known, states, strict=True)]
         return np.reshape(rows, (len(rows), self.decision_dim))
-
-    def adjoint(self, scenarios: Array, decisions: Array, cotangent: Array, weights: Array | None = None) -> Adjoint:
-        """Not available: raises :class:`ProblemError`."""
-        raise ProblemError(_NO_GRADIENT)
-
-
-_NO_GRADIENT = (
-    "DataCenter gives no gradient of its cost: a settled day is no smooth function of its levels; fit an agent that "
-    "needs none, such as persistence, residual-saa or two-stage"
-)

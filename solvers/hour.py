@@ -18,8 +18,10 @@ class Hour(NamedTuple):
 
     Attributes
     ----------
-    shares, run : arrays, shapes (..., K, W, D) and (..., K, W)
-        Part of the work that arrived so many hours ago to be run at each center now, and at all of them.
+    before, now : array, shape (..., K, D)
+        Work of the hours before to be run at each center [GPU h], and the part of what comes in this hour.
+    run : array, shape (..., K, W)
+        Part of the work that arrived so many hours ago to be run, at all centers.
     reserved : array, shape (..., K, D)
         Training GPUs.
     idle, dynamic : arrays, shapes (..., D) and (..., S, D)
@@ -28,11 +30,14 @@ class Hour(NamedTuple):
         Requests per second that the instances are for.
     power : array, shape (..., D)
         Of the facilities as planned [kW].
-    purchase, charge, discharge : arrays, shape (..., D)
+    purchase : array, shape (..., D)
         Power [kW].
+    net, charge : array, shape (..., D)
+        Power into batteries less that out of them [kW], and the charge that this leaves [kWh].
     """
 
-    shares: Values
+    before: Values
+    now: Values
     run: Values
     reserved: Values
     idle: Values
@@ -40,8 +45,8 @@ class Hour(NamedTuple):
     level: Values
     power: Values
     purchase: Values
+    net: Values
     charge: Values
-    discharge: Values
 
 
 class State(NamedTuple):
@@ -67,20 +72,8 @@ def slices_of(sizes: list[int]) -> list[slice]:
 
 def normalised(weights: Values) -> Values:
     """Weights (..., D) scaled to sum to one; equal ones where all are nothing."""
-    total = np.add.reduce(weights, -1, keepdims=True)
-    if total.min(initial=np.inf) > 1e-9:
-        return weights / total
-    return np.where(total > 1e-9, weights / np.maximum(total, 1e-9), 1.0 / weights.shape[-1])
-
-
-def prepended(first: Values, others: Values) -> Values:
-    """Values (..., K, W) of which the first (..., K) come before the others (..., K, W - 1)."""
-    lead = others.shape[:-1]
-    if first.ndim > others.ndim - 1:
-        lead = np.broadcast_shapes(first.shape, lead)
-    joined = np.empty((*lead, others.shape[-1] + 1))
-    joined[..., 0], joined[..., 1:] = first, others
-    return joined
+    positive = np.maximum(weights, 1e-15)
+    return positive / np.add.reduce(positive, -1, keepdims=True)
 
 
 def slices(schedule: Schedule) -> Values:

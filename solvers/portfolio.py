@@ -22,7 +22,7 @@ from .arrays import (
     total,
     warn_unsolved,
 )
-from .base import Adjoint, DecisionProblem, ProblemError, check_not_negative
+from .base import Adjoint, DecisionProblem, Judged, ProblemError, check_not_negative
 
 
 class Portfolio(DecisionProblem):
@@ -106,13 +106,13 @@ class Portfolio(DecisionProblem):
 
         The drift of the shares with the returns between two decisions is not counted as a change.
         """
-        return self.judge(outcomes, decisions, previous)[1]
+        return self.judge(outcomes, decisions, previous).measures
 
-    def judge(self, outcomes: Array, decisions: Array, previous: Array | None = None) -> tuple[Array, dict[str, Array]]:
-        """:meth:`cost` and :meth:`measure` from one pass over returns and shares, and one over the changes."""
+    def judge(self, outcomes: Array, decisions: Array, previous: Array | None = None) -> Judged:
+        """All that a step brings, from one pass over returns and shares, and one over the changes."""
         gain = inner(outcomes, decisions)
         traded = 0 * gain if previous is None else _traded(decisions, previous)
-        return self._price(gain, traded), {"return": gain, "turnover": 0.5 * traded}
+        return Judged(self._price(gain, traded), {"return": gain, "turnover": 0.5 * traded}, {}, decisions)
 
     def perfect(self, outcomes: Array, previous: Array | None = None) -> Array:
         """Best portfolio (..., n) for known returns; with a transaction cost, the exact reply to ``previous``.

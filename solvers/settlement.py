@@ -47,8 +47,9 @@ MEASURES = (
     "short_slots",
 )
 #: What a solver may leave open: relative, and in the unit of the row (kW, GPU h).
-_RELATIVE, _ABSOLUTE = 1e-4, 1e-3
-_LEVEL = 1e-6
+TOLERANCE = (1e-4, 1e-3)
+#: The same of request rates, where nothing was solved for.
+LEVEL_TOLERANCE = (1e-6, 0.0)
 
 
 class Outcome(NamedTuple):
@@ -132,13 +133,16 @@ def meet(need: Values, renewables: Values, purchase: Values, grid_limit: Values)
     and what a battery discharges though nothing needs it.
     """
     missing = need - renewables - purchase
-    short, surplus = np.maximum(missing, 0.0), np.maximum(-missing, 0.0)
+    short = np.maximum(missing, 0.0)
+    surplus = short - missing
     imported = np.minimum(short, np.maximum(grid_limit - purchase, 0.0))
     curtailed = np.minimum(surplus, renewables)
     return Supply(imported, short - imported, curtailed, surplus - curtailed)
 
 
-def beyond(found: Values, limit: Values, relative: float = _RELATIVE, absolute: float = _ABSOLUTE) -> Values:
+def beyond(
+    found: Values, limit: Values, relative: float | Values = TOLERANCE[0], absolute: float | Values = TOLERANCE[1]
+) -> Values:
     """How far something is above its limit; 0 within the tolerance."""
     over = found - limit
     return over * (over > relative * np.abs(limit) + absolute)
@@ -184,7 +188,7 @@ def settle(fleet: Fleet, schedule: Schedule, outcome: Outcome) -> Settlement:
         late_work=late,
         backlog=handed_on(fleet, schedule.shares, outcome.arrivals, late),
         served=np.minimum(outcome.requests, schedule.level),
-        refused=beyond(outcome.requests, schedule.level, _LEVEL, 0.0),
+        refused=beyond(outcome.requests, schedule.level, *LEVEL_TOLERANCE),
         short=beyond(schedule.power, schedule.purchase + outcome.renewables + battery),
     )
 
