@@ -65,10 +65,10 @@ def rank(count: int, epsilon: float | Fraction) -> int:
     >>> rank(200, 0.05), rank(19, 0.05), rank(18, 0.05)
     (191, 19, 19)
     """
-    return math.ceil((count + 1) * (1 - _exact(epsilon)))
+    return math.ceil((count + 1) * (1 - exact(epsilon)))
 
 
-def _exact(epsilon: float | Fraction) -> Fraction:
+def exact(epsilon: float | Fraction) -> Fraction:
     """The simple fraction that a float stands for: 1/20 for 0.05, and for 1 - 0.95."""
     return Fraction(epsilon).limit_denominator(10**9)
 
@@ -200,6 +200,29 @@ class Calibration:
         return Thresholds(self, scores, epsilon, paths)
 
 
+@dataclass(kw_only=True, eq=False)
+class Recalibrated:
+    """Fields of agents whose thresholds follow what happens.
+
+    Parameters
+    ----------
+    calibration : {"static", "rolling", "weighted", "adaptive", "tracking"}
+        How they follow it, see :class:`Calibration`.
+    window, decay, rate
+        Of the calibration.
+    """
+
+    calibration: str = "static"
+    window: int | None = None
+    decay: float = 0.98
+    rate: float | None = None
+
+    @property
+    def rule(self) -> Calibration:
+        """The calibration that the fields describe."""
+        return Calibration(self.calibration, self.window, self.decay, self.rate)
+
+
 class Thresholds:
     """Thresholds of paths side by side; each path is told its scores, and follows them.
 
@@ -216,7 +239,7 @@ class Thresholds:
         if rule.method == "rolling" and rank(self.window, epsilon) > self.window:
             raise ShiftgymError(
                 f"window is {self.window} scores, which cannot certify epsilon={epsilon}: give at least "
-                f"{math.ceil(1 / _exact(epsilon)) - 1}"
+                f"{math.ceil(1 / exact(epsilon)) - 1}"
             )
         shape = (paths, scores.shape[1])
         self.value = np.broadcast_to(kth_score(scores, epsilon), shape)

@@ -13,7 +13,7 @@ from ..data.errors import ShiftgymError
 from ..envs.task import Floats, Observations, Task
 from ..solvers.provisioning import Provisioning
 from .base import State
-from .calibration import Calibration, Thresholds, box_scores, check_epsilon
+from .calibration import Recalibrated, Thresholds, box_scores, check_epsilon
 from .learner import Learner, level_and_spread
 from .trained import Samples
 from .uncertainty import pinball
@@ -23,7 +23,7 @@ _NARROWEST = 1e-3
 
 
 @dataclass(kw_only=True, eq=False)
-class Conformal(Learner):
+class Conformal(Recalibrated, Learner):
     """Forecasts a median and an upper quantile; holds what is best for the median, and enough for a calibrated bound.
 
     The bound is the quantile, moved by a multiple of its distance from the median that held on outcomes drawn at random
@@ -40,25 +40,19 @@ class Conformal(Learner):
         Promise: at most this share of steps breaks ``service``.
     share : float
         Of the training decision points, drawn at random, to calibrate with.
-    calibration : {"static", "rolling", "weighted", "adaptive", "tracking"}
+    calibration, window, decay, rate
         How the bound follows what happens, see :class:`~shiftgym.agents.calibration.Calibration`.
-    window, decay, rate
-        Of the calibration.
     """
 
     problems = ("Provisioning",)
     epsilon: float = 0.05
     share: float = 0.25
-    calibration: str = "static"
-    window: int | None = None
-    decay: float = 0.98
-    rate: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_epsilon(self.epsilon)
         check_share(self.share)
-        self._rule = Calibration(self.calibration, self.window, self.decay, self.rate)
+        self._rule = self.rule
         self.reset()
 
     # ------------------------------------------------------------------ learning

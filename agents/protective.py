@@ -27,7 +27,7 @@ from ..data.errors import ShiftgymError, UnknownNameError
 from ..envs.task import Floats, Observations, Task
 from ..solvers.backend import choose
 from .base import Agent, State
-from .calibration import Calibration, Thresholds, check_epsilon
+from .calibration import Recalibrated, Thresholds, check_epsilon
 from .conformal import check_share, drawn_at_random
 from .uncertainty import GROUPS, NETWORKS, Learning, Series, predict
 
@@ -242,7 +242,7 @@ class Deterministic(Protective):
 
 
 @dataclass(kw_only=True, eq=False)
-class Calibrated(Protective):
+class Calibrated(Recalibrated, Protective):
     """Levels at the edge of a set that is calibrated to hold the day at the promised rate (Algorithms 1 to 3).
 
     One threshold per center and hour for renewables, whose constraints are single; one for all requests together, and
@@ -252,23 +252,17 @@ class Calibrated(Protective):
     ----------
     sided : {"two", "one"}
         Whether outcomes that cannot hurt count: those of the paper have two sides; one is enough for the same promise.
-    calibration : {"static", "rolling", "weighted", "adaptive", "tracking"}
+    calibration, window, decay, rate
         How thresholds follow what happens, see :class:`~shiftgym.agents.calibration.Calibration`.
-    window, decay, rate
-        Of the calibration.
     """
 
     sided: str = "two"
-    calibration: str = "static"
-    window: int | None = None
-    decay: float = 0.98
-    rate: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.sided not in ("two", "one"):
             raise UnknownNameError("sided", self.sided, ("two", "one"))
-        self._rule = Calibration(self.calibration, self.window, self.decay, self.rate)
+        self._rule = self.rule
         self.reset()
 
     def _side(self, group: str) -> str:
@@ -331,7 +325,15 @@ class Calibrated(Protective):
                 thresholds.update(self._scores(group, seen[group], self._pending[group]))
 
     def _start(self, paths: int) -> dict[str, Thresholds]:
-        return {group: self._rule.start(self.facts_[f"{group}.scores"], self._rate[group], paths) for group in GROUPS}
+        thresholds = {}
+        for group in GROUPS:
+            scores = self.facts_[f"{group}.scores"]
+            thresholds[group] = self._rule.start(scores, self._target(group, len(scores)), paths)
+        return thresholds
+
+    def _target(self, group: str, count: int) -> float:
+        """Rate of misses that the threshold of a group is taken for, from so many scores."""
+        return self._rate[group]
 
     @property
     def certified_(self) -> dict[str, bool]:

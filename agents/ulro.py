@@ -9,19 +9,38 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..data.errors import UnknownNameError
 from ..envs.task import Floats
 from .protective import Region
 from .sets import Box, Ellipsoid
 
+SCALES = ("errors", "width")
 #: How far the correlation of errors is shrunk towards none.
 _SHRINKAGE = 0.1
 
 
 @dataclass(kw_only=True, eq=False)
 class UlroBox(Box):
-    """Robust to a box: intervals learned by the interval quantile loss, widened by what calibration days ask for."""
+    """Robust to a box: intervals learned by the interval quantile loss, widened by what calibration days ask for.
+
+    Parameters
+    ----------
+    scale : {"errors", "width"}
+        What the widening is a multiple of: the spread of the training errors of the series at that hour, which is the
+        same every day, or the width of the interval.
+    """
 
     learner = "iql"
+    scale: str = "errors"
+
+    def __post_init__(self) -> None:
+        if self.scale not in SCALES:
+            raise UnknownNameError("scale", self.scale, SCALES)
+        super().__post_init__()
+
+    def _region(self, group: str, predicted: Region) -> Region:
+        low, high, errors = super()._region(group, predicted)
+        return [low, high, errors if self.scale == "errors" else np.maximum(high - low, self.least_spread(group))]
 
 
 @dataclass(kw_only=True, eq=False)

@@ -83,6 +83,25 @@ def test_calibration_is_exact_on_its_own_days(name: str) -> None:
         assert ((scores <= thresholds.value).sum(0) == rank(len(scores), 0.1)).all()
 
 
+@pytest.mark.parametrize("name", ["aro-box", "aro-ellipsoid"])
+def test_a_static_set_may_cover_its_calibration_days_only_as_in_the_paper(name: str) -> None:
+    agent = fitted(name, 120, epsilon=0.1, coverage="calibration")
+    for group, thresholds in agent._start(1).items():
+        scores = agent.facts_[f"{group}.scores"]
+        assert ((scores <= thresholds.value).sum(0) == np.ceil(0.9 * len(scores))).all()  # 27 of 30, not 28
+
+
+def test_a_box_widened_by_its_own_width_keeps_its_promise_and_breathes_with_the_day() -> None:
+    observations, outcomes = new_days()
+    margins = {}
+    for scale in ("errors", "width"):
+        agent = fitted("ulro-box", epsilon=0.1, scale=scale)
+        _, high, _ = agent.regions(observations)["requests"]
+        margins[scale] = (agent.levels(observations)["requests"] - high).std(0).max() / high.mean()
+        assert max(broken(agent, observations, outcomes).values()) < 0.1 + 3 * np.sqrt(0.09 * (1 / 60 + 1 / 400))
+    assert margins["errors"] < 1e-6 < 1e-3 < margins["width"]
+
+
 @pytest.mark.parametrize("name", ["ulro-box", "aro-ellipsoid"])
 def test_one_side_is_cheaper_and_more_confidence_costs_more(name: str) -> None:
     observations, _ = new_days(60)
@@ -176,6 +195,10 @@ def test_what_cannot_be_is_refused() -> None:
         make_agent("ulro-box", epsilon={"power": 0.1})
     with pytest.raises(UnknownNameError, match="sided"):
         make_agent("aro-box", sided="left")
+    with pytest.raises(UnknownNameError, match="coverage"):
+        make_agent("aro-box", coverage="all")
+    with pytest.raises(UnknownNameError, match="scale"):
+        make_agent("ulro-box", scale="high")
     with pytest.raises(ShiftgymError, match="epochs is 0"):
         make_agent("drcc", epochs=0)
     with pytest.raises(ShiftgymError, match="made for DataCenter, this environment poses Portfolio"):
