@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..envs.task import Floats, Observations
-from ..solvers.second_order import SecondOrder
+from ..solvers.data_center.second_order import SecondOrder
 from .protective import Protective, Region
 from .uncertainty import GROUPS
 
 if TYPE_CHECKING:
-    from ..solvers.scenario_program import Scenarios
+    from ..solvers.data_center.scenario_program import Scenarios
 
 
 def kappa(epsilon: float, rows: int = 1) -> float:

@@ -32,9 +32,9 @@ from .conformal import check_share, drawn_at_random
 from .uncertainty import GROUPS, NETWORKS, Learning, Series, predict
 
 if TYPE_CHECKING:
-    from ..solvers.data_center import DataCenter
-    from ..solvers.scenario_program import Scenarios
-    from ..solvers.second_order import SecondOrder
+    from ..solvers.data_center.day import DataCenter
+    from ..solvers.data_center.scenario_program import Scenarios
+    from ..solvers.data_center.second_order import SecondOrder
 
 #: What is promised for each group of series: the family, and the share of steps, or the measure, that shows it.
 FAMILIES = {"renewables": "power", "requests": "inference", "arrivals": "training"}

@@ -26,11 +26,11 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from ..envs.task import Floats, Observations
-from ..solvers.scenario_program import Scenarios
+from ..solvers.data_center.scenario_program import Scenarios
 from .protective import Protective, Region
 
 if TYPE_CHECKING:
-    from ..solvers.second_order import SecondOrder
+    from ..solvers.data_center.second_order import SecondOrder
 
 #: Radii to choose from, in deviations of the errors.
 RADII = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)

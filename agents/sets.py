@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..envs.task import Floats, Observations
-from ..solvers.second_order import SecondOrder
+from ..solvers.data_center.second_order import SecondOrder
 from .calibration import box_scores, ellipsoid_scores
 from .protective import Calibrated, Region
 
 if TYPE_CHECKING:
-    from ..solvers.scenario_program import Scenarios
+    from ..solvers.data_center.scenario_program import Scenarios
 
 
 @dataclass(kw_only=True, eq=False)

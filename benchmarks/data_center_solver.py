@@ -6,8 +6,8 @@ Days of 24 hours, 3 training classes and 54 pairs of request class and tensor pa
 arrivals grow with D: ``first`` is building the program, solving, rounding to whole instances and solving again,
 ``next`` the median of four more days with other prices and levels, or one such day of a large fleet. The gap is to the
 certified bound on schedules of whole instances. The peer solves the linear relaxation of the model as it is written
-(`solvers/day_ahead_reference.py`), without whole instances; its time is compiling and solving. CPU seconds stand beside
-wall seconds, since a machine may be busy. ``--sizes 1000 --peer-sizes --scenarios 0`` takes some minutes.
+(`solvers/data_center/day_ahead_reference.py`), without whole instances; its time is compiling and solving. CPU seconds
+stand beside wall seconds, since a machine may be busy. ``--sizes 1000 --peer-sizes --scenarios 0`` takes some minutes.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from shiftgym.solvers.day_ahead import DayAhead, Levels, Schedule
-from shiftgym.solvers.day_ahead_reference import reference
-from shiftgym.solvers.fleet import Fleet
-from shiftgym.solvers.scenario_program import KINDS, Scenarios
-from shiftgym.solvers.second_order import SecondOrder
+from shiftgym.solvers.data_center.day_ahead import DayAhead, Levels, Schedule
+from shiftgym.solvers.data_center.day_ahead_reference import reference
+from shiftgym.solvers.data_center.fleet import Fleet
+from shiftgym.solvers.data_center.scenario_program import KINDS, Scenarios
+from shiftgym.solvers.data_center.second_order import SecondOrder
 
 NEXT_DAYS, LARGE = 4, 300
 

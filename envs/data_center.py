@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.trace import Trace
-from ..solvers.data_center import DataCenter
-from ..solvers.instances import power_of_work
-from ..solvers.schedule import Schedule
+from ..solvers.data_center.day import DataCenter
+from ..solvers.data_center.instances import power_of_work
+from ..solvers.data_center.schedule import Schedule
 from .fleet_columns import FleetColumns, calendar
 from .replay import ReplayEnv
 from .rows import Rows, RowTask
@@ -33,9 +33,9 @@ class DataCenterTask(RowTask):
     trace, shift, shift_seed, reference, lookback, episode_steps
         See :class:`~shiftgym.envs.rows.RowTask`; they count days.
     **problem
-        Constants of :class:`~shiftgym.solvers.data_center.DataCenter`: ``fleet`` (those fields of
-        :class:`~shiftgym.solvers.fleet.Fleet` in which it differs from the default), ``action``, ``integer``,
-        ``solver``, ``promise``.
+        Constants of :class:`~shiftgym.solvers.data_center.DataCenter`: ``fleet`` (those fields
+        of :class:`~shiftgym.solvers.data_center.fleet.Fleet` in which it differs from the default), ``action``,
+        ``integer``, ``solver``, ``promise``.
     """
 
     axes = ("hour", "facility power [kW]")

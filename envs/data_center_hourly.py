@@ -9,11 +9,11 @@ import numpy as np
 
 from ..data.errors import ShiftgymError
 from ..data.trace import Trace
-from ..solvers.data_center_hour import DataCenterHour
-from ..solvers.day_ahead import DayAhead, Levels
-from ..solvers.hour import slices
-from ..solvers.instances import power_of_work
-from ..solvers.settlement import Outcome
+from ..solvers.data_center.day_ahead import DayAhead, Levels
+from ..solvers.data_center.hour import slices
+from ..solvers.data_center.hourly import DataCenterHour
+from ..solvers.data_center.instances import power_of_work
+from ..solvers.data_center.settlement import Outcome
 from .fleet_columns import FleetColumns, calendar
 from .replay import ReplayEnv
 from .rows import Rows, RowTask
@@ -45,7 +45,7 @@ class DataCenterHourlyTask(RowTask):
         Whether days are scheduled with perfect information for the regret, some 10 ms each when a day is first met;
         otherwise ``oracle_cost`` is 0.
     **problem
-        Constants of :class:`~shiftgym.solvers.data_center_hour.DataCenterHour`: ``fleet``, ``action``, ``integer``,
+        Constants of :class:`~shiftgym.solvers.data_center.DataCenterHour`: ``fleet``, ``action``, ``integer``,
         ``promise``.
     """
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from ..data.errors import ShiftgymError, TraceError
 from ..data.trace import Trace
-from ..solvers.fleet import Fleet
+from ..solvers.data_center.fleet import Fleet
 from .task import Floats
 
 HOUR = 3600.0

@@ -7,8 +7,7 @@ from typing import Any
 from ..data.errors import UnknownNameError
 from .allocation import ProductAllocation
 from .base import Adjoint, DecisionProblem, ProblemError
-from .data_center import DataCenter
-from .data_center_hour import DataCenterHour
+from .data_center import DataCenter, DataCenterHour
 from .inventory import Inventory
 from .portfolio import Portfolio
 from .power import PowerScheduling

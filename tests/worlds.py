@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from shiftgym.data import Trace, register_trace
-from shiftgym.solvers.fleet import Fleet
+from shiftgym.solvers.data_center.fleet import Fleet
 
 START = np.datetime64("2026-01-01T00:00", "ns")
 

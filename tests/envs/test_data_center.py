@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from shiftgym.data.errors import ShiftgymError, TraceError, UnknownNameError
-from shiftgym.solvers.data_center import DataCenter
-from shiftgym.solvers.day_ahead import Schedule
-from shiftgym.solvers.fleet import Fleet
-from shiftgym.solvers.hour import slices
+from shiftgym.solvers.data_center.day import DataCenter
+from shiftgym.solvers.data_center.day_ahead import Schedule
+from shiftgym.solvers.data_center.fleet import Fleet
+from shiftgym.solvers.data_center.hour import slices
 from tests.worlds import FLEET, fleet_days, make, make_vec
 
 DAY = 4

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from shiftgym.solvers.day_ahead import Levels
-from shiftgym.solvers.training_queue import executed
+from shiftgym.solvers.data_center.day_ahead import Levels
+from shiftgym.solvers.data_center.training_queue import executed
 
 
 def day(fleet, seed=0, scale=1.0):

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from shiftgym.solvers import column_generation
 from shiftgym.solvers.base import ProblemError
-from shiftgym.solvers.day_ahead import DayAhead, Levels, Schedule
-from shiftgym.solvers.fleet import Fleet
+from shiftgym.solvers.data_center.day_ahead import DayAhead, Levels, Schedule
+from shiftgym.solvers.data_center.fleet import Fleet
 from tests.solvers.fleet_days import check, day
 
 FLEETS = {

@@ -9,11 +9,11 @@ import pytest
 
 from shiftgym.solvers import backend
 from shiftgym.solvers.base import ProblemError
-from shiftgym.solvers.day_ahead import DayAhead, Levels
-from shiftgym.solvers.day_ahead_reference import reference
-from shiftgym.solvers.fleet import Fleet
-from shiftgym.solvers.second_order import SecondOrder
-from shiftgym.solvers.training_queue import executed
+from shiftgym.solvers.data_center.day_ahead import DayAhead, Levels
+from shiftgym.solvers.data_center.day_ahead_reference import reference
+from shiftgym.solvers.data_center.fleet import Fleet
+from shiftgym.solvers.data_center.second_order import SecondOrder
+from shiftgym.solvers.data_center.training_queue import executed
 from tests.solvers.fleet_days import check, day
 
 SMALL = Fleet(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from shiftgym.data.errors import ShiftgymError
-from shiftgym.solvers.fleet import Fleet
+from shiftgym.solvers.data_center.fleet import Fleet
 
 
 @pytest.mark.parametrize("fleet", [Fleet(), Fleet.of_size(7, carry_over=True, sites=((0,), (1, 2), (3,)))])

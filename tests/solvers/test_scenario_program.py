@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from shiftgym.data.errors import ShiftgymError
-from shiftgym.solvers.day_ahead import DayAhead, Levels
-from shiftgym.solvers.fleet import Fleet
-from shiftgym.solvers.scenario_program import Scenarios, scale_of
-from shiftgym.solvers.training_queue import executed
+from shiftgym.solvers.data_center.day_ahead import DayAhead, Levels
+from shiftgym.solvers.data_center.fleet import Fleet
+from shiftgym.solvers.data_center.scenario_program import Scenarios, scale_of
+from shiftgym.solvers.data_center.training_queue import executed
 from tests.solvers.fleet_days import check, day
 
 FLEET = Fleet(slots=8, grid_limit=(1470.0, 1550.0, 1580.0))

@@ -10,8 +10,8 @@ import pytest
 
 from shiftgym.data.errors import ShiftgymError
 from shiftgym.solvers.base import ProblemError
-from shiftgym.solvers.instances import cover, energy_per_load, place, relaxed_cover
-from shiftgym.solvers.serving import serving
+from shiftgym.solvers.data_center.instances import cover, energy_per_load, place, relaxed_cover
+from shiftgym.solvers.data_center.serving import serving
 
 # class, TP: mu, mean and tail prefill, time between tokens, idle and peak power, rho-bar at slack 0, 0.5, 1
 EXCERPT = [

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from shiftgym.solvers.day_ahead import DayAhead, Levels, Schedule
-from shiftgym.solvers.fleet import Fleet
-from shiftgym.solvers.settlement import Outcome, handed_on, meet, settle
+from shiftgym.solvers.data_center.day_ahead import DayAhead, Levels, Schedule
+from shiftgym.solvers.data_center.fleet import Fleet
+from shiftgym.solvers.data_center.settlement import Outcome, handed_on, meet, settle
 
 FLEET = Fleet()
 

@@ -21,14 +21,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..data.errors import UnknownNameError
-from .base import ProblemError
+from ...data.errors import UnknownNameError
+from ..base import ProblemError
+from ..programs import load
+from ..sparse import Index, Program, Vector
 from .fleet import Fleet
 from .instances import energy_per_load
-from .programs import load
 from .schedule import Day, Given, check_array
 from .share_program import ShareProgram, share_program
-from .sparse import Index, Program, Vector
 
 KINDS = ("re-dro", "cvar-djcc")
 

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .base import ProblemError
+from ..base import ProblemError
+from ..programs import load
+from ..sparse import Vector
 from .fleet import Fleet
-from .programs import load
 from .schedule import Day, Given, check_array
 from .share_program import ShareProgram, share_program
-from .sparse import Vector
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..sparse import Index, Program, Vector, Vectors
 from .center_program import center_program, center_vectors
 from .fleet import Fleet
 from .schedule import Day
-from .sparse import Index, Program, Vector, Vectors
 from .training_queue import queue, tidy_shares
 
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from .backend import choose
-from .base import ProblemError
+from ..backend import choose
+from ..base import ProblemError
+from ..sparse import Vector
 from .center_program import OVERDRAFT_PRICE
 from .fleet import Fleet
 from .schedule import Levels
 from .second_order import SecondOrder
-from .sparse import Vector
 
 
 def reference(

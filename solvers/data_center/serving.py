@@ -24,8 +24,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.errors import UnknownNameError
-from .base import ProblemError, check_not_negative
+from ...data.errors import UnknownNameError
+from ..base import ProblemError, check_not_negative
 
 Vector = NDArray[np.float64]
 Index = NDArray[np.int64]

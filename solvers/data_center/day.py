@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.errors import UnknownNameError
-from .arrays import Array, beyond, in_double, kind, largest, masses, namespace, nothing, on_numpy
-from .backend import CAN
+from ...data.errors import UnknownNameError
+from ..arrays import Array, beyond, in_double, kind, largest, masses, namespace, nothing, on_numpy
+from ..backend import CAN
+from ..memory import digest, keep
 from .day_ahead import DayAhead
 from .decision_box import decision_box
 from .fleet import Fleet
-from .fleet_problem import FleetProblem
-from .memory import digest, keep
+from .problem import FleetProblem
 from .protective_levels import quantile, smallest_box
 from .scenario_program import Scenarios
 from .schedule import Levels, Schedule, layout
@@ -84,7 +84,8 @@ class DataCenter(FleetProblem):
     Parameters
     ----------
     fleet : Fleet or mapping
-        The fleet, or those fields of :class:`~shiftgym.solvers.fleet.Fleet` in which it differs from the default.
+        The fleet, or those fields of :class:`~shiftgym.solvers.data_center.fleet.Fleet` in which it differs from the
+        default.
     action : {"levels", "relative", "schedule"}
         What a decision is.
     integer : bool

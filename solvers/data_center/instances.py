@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..sparse import Index, Vector
 from .fleet import Fleet
 from .serving import Serving
-from .sparse import Index, Vector
 
 #: Power [kW] of an instance of a pair that a class lacks.
 _NEVER = 1e9

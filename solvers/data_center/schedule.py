@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .base import ProblemError
+from ..base import ProblemError
+from ..sparse import Vector
 from .fleet import Fleet
-from .sparse import Vector
 
 
 class Levels(NamedTuple):

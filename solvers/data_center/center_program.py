@@ -21,9 +21,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..sparse import Program, Vector, Vectors
 from .fleet import Fleet
 from .schedule import Day
-from .sparse import Program, Vector, Vectors
 
 #: Price [$/kWh, $/GPU h] of what the levels ask for beyond the fleet's limits; never part of a reported cost.
 OVERDRAFT_PRICE = 10.0

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..sparse import Vector
 from .fleet import Fleet
-from .sparse import Vector
 
 
 class Queue(NamedTuple):

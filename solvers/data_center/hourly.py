@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import Array, in_double, masses, on_numpy
-from .arrays import beyond as above
-from .base import ProblemError
+from ..arrays import Array, in_double, masses, on_numpy
+from ..arrays import beyond as above
+from ..base import ProblemError
 from .decision_box import served_by_all
 from .fleet import Fleet
-from .fleet_problem import FleetProblem
 from .hour import Hour, State, normalised, slices_of
 from .instances import energy_per_load, power_of_work
+from .problem import FleetProblem
 from .protective_levels import quantile
 from .settlement import LEVEL_TOLERANCE, MEASURES, REAL_TIME_MARKUP, TOLERANCE, beyond, meet
 
@@ -51,8 +51,8 @@ class DataCenterHour(FleetProblem):
     Routings are made to sum to one. Instances are those of the cheapest pair of each request class, whole ones at each
     center; capacity is prepared for the margins times what came an hour ago; work in its last hour always runs; the
     power that this plan needs beyond batteries and counted renewables is bought. With ``action="schedule"`` it is the
-    hour's slice of a day-ahead schedule (:func:`~shiftgym.solvers.hour.slices`), whose hours settle to what it settles
-    to as a day.
+    hour's slice of a day-ahead schedule (:func:`~shiftgym.solvers.data_center.hour.slices`), whose hours settle to what
+    it settles to as a day.
 
     Costs [1000 $], soft families and measures are those of the day, for the hour. :meth:`solve` and :meth:`perfect`
     are myopic: the cheapest centers first, up to what their grid and plants give, no battery, no waiting.

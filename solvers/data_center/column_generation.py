@@ -21,11 +21,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..programs import HighsProgram
+from ..sparse import Index, Point, Program, Vector, Vectors
 from .center_program import OVERDRAFT_PRICE
 from .instances import energy_per_load, pairs_by_energy
-from .programs import HighsProgram
 from .serving import Serving
-from .sparse import Index, Point, Program, Vector, Vectors
 
 #: Fewer routes than this are listed at once.
 _FEW = 20_000

@@ -20,16 +20,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..programs import load as load_program
+from ..sparse import Point, Program, Vector, Vectors
 from .center_program import OVERDRAFT_PRICE, center_program, center_vectors, settled_storage
 from .column_generation import route
 from .fleet import Fleet
 from .instances import Cover, cover, place, relaxed_cover, routed_cover
-from .programs import load as load_program
 from .scenario_program import Scenarios, scenario_levels
 from .schedule import Day, Decided, Given, Levels, Schedule, check_array, planned_power, routed_level
 from .second_order import SecondOrder, robust_shares
 from .share_program import add_queue
-from .sparse import Point, Program, Vector, Vectors
 from .training_queue import executed, first_in_first_out, queue
 
 __all__ = ["DayAhead", "Levels", "Schedule"]
@@ -54,8 +54,8 @@ class DayAhead:
     """Schedules for a fleet, day after day: the program is built once, later days start from the last solution.
 
     Instances are rounded up and fixed, and the rest is solved again: the *ceil-and-fix* rule. Rounding is over the
-    whole fleet (:func:`shiftgym.solvers.instances.cover`), not per center, so that its cost does not grow with
-    D, and the certified bound of a schedule holds for whole instances too.
+    whole fleet (:func:`shiftgym.solvers.data_center.instances.cover`), not per center, so that its cost does not grow
+    with D, and the certified bound of a schedule holds for whole instances too.
 
     Parameters
     ----------

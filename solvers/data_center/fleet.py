@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.errors import UnknownNameError
-from .base import ProblemError
+from ...data.errors import UnknownNameError
+from ..base import ProblemError
 from .serving import QUEUES, SERVICES, Serving, serving
 
 _PER_CENTER = (
@@ -53,7 +53,7 @@ class Fleet:
     Parameters
     ----------
     centers, classes, services : tuple of str
-        Names of the D centers, K training classes and S services (see :mod:`shiftgym.solvers.serving`).
+        Names of the D centers, K training classes and S services (see :mod:`shiftgym.solvers.data_center.serving`).
     windows : tuple of int
         Delta_k: hours by which work of a class may be put off.
     sites : tuple of tuples of int, optional
@@ -61,7 +61,8 @@ class Fleet:
     carbon_price : float
         c [$/kg CO2].
     slack, queue : float, str
-        Allowance on the time to first token [s] and form of the queue, as in :func:`shiftgym.solvers.serving.serving`.
+        Allowance on the time to first token [s] and form of the queue, as in
+        :func:`shiftgym.solvers.data_center.serving.serving`.
     terminal : {"cyclic", "free"}
         Whether a day must end with the charge that it began with, (14g).
     carry_over : bool

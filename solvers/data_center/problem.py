@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.errors import UnknownNameError
-from .arrays import Array, beyond, largest, nothing, on_numpy
-from .base import Adjoint, DecisionProblem, Judged, ProblemError
+from ...data.errors import UnknownNameError
+from ..arrays import Array, beyond, largest, nothing, on_numpy
+from ..base import Adjoint, DecisionProblem, Judged, ProblemError
 from .fleet import Fleet
 
 Values = NDArray[np.float64]
@@ -25,7 +25,8 @@ class FleetProblem(DecisionProblem):
     Parameters
     ----------
     fleet : Fleet or mapping
-        The fleet, or those fields of :class:`~shiftgym.solvers.fleet.Fleet` in which it differs from the default.
+        The fleet, or those fields of :class:`~shiftgym.solvers.data_center.fleet.Fleet` in which it differs from the
+        default.
     action : str
         What a decision is: one of ``actions``.
     integer : bool
