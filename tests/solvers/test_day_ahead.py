@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shiftgym.solvers import column_generation
 from shiftgym.solvers.base import ProblemError
+from shiftgym.solvers.data_center import column_generation
 from shiftgym.solvers.data_center.day_ahead import DayAhead, Levels, Schedule
 from shiftgym.solvers.data_center.fleet import Fleet
 from tests.solvers.fleet_days import check, day
