@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import zlib
 from dataclasses import dataclass
 
@@ -130,6 +131,7 @@ def mixture(name: str) -> GaussianMixture:
     return _LAWS[name]
 
 
+@functools.cache
 def generated() -> dict[str, TraceInfo]:
     """Return the entries of the generated traces by name, in the form of the catalogue."""
     return {name: _info(name) for name in _LAWS}

@@ -11,7 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -58,11 +58,16 @@ def check_constants(task: type, problem: type, given: Mapping[str, Any], own: tu
     UnknownNameError
         For another keyword; the message lists those of the environment.
     """
-    constants = set(inspect.signature(problem).parameters) - set(own)
+    constants = set(_keywords(problem)) - set(own)
     for name in given:
         if name not in constants:
-            known = {*inspect.signature(task).parameters, *constants} - {"problem"}
+            known = {*_keywords(task), *constants} - {"problem"}
             raise UnknownNameError("keyword of the environment", name, known)
+
+
+@cache
+def _keywords(made: type) -> tuple[str, ...]:
+    return tuple(inspect.signature(made).parameters)
 
 
 def _loaded(name: str, trace: Any) -> Trace:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from gymnasium import spaces
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
@@ -75,8 +77,6 @@ class ReplayVectorEnv(VectorEnv[Observations, Any, Any]):
         self.metadata = {**type(self).metadata, "autoreset_mode": autoreset_mode}
         self.task = task
         self.single_observation_space, self.single_action_space = self.task.spaces()
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
         problem = self.task.problem
         self._shape = (num_envs, problem.decision_dim)
         self._families = [(f"violation_{family}", family) for family in problem.families]
@@ -97,6 +97,16 @@ class ReplayVectorEnv(VectorEnv[Observations, Any, Any]):
         self.last_decision: Floats = np.full(self._shape, np.nan)
         self._last_point: Indices = self._point
         self._last_oracle: Floats | None = np.full(self._shape, np.nan)
+
+    @cached_property
+    def observation_space(self) -> spaces.Space[Observations]:  # type: ignore[override]
+        """Observations of all rows; made when asked for, as it takes longer than the rest of a small environment."""
+        return batch_space(self.single_observation_space, self.num_envs)
+
+    @cached_property
+    def action_space(self) -> spaces.Space[Any]:  # type: ignore[override]
+        """Actions of all rows."""
+        return batch_space(self.single_action_space, self.num_envs)
 
     # ------------------------------------------------------------------ starting episodes
     def reset(

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 from ..data.errors import ShiftgymError
 from ..data.files import atomic_write
 from .scenario import Suite
-from .statistics import combined_half
+from .statistics import seed_half
 
 RUN, CELLS, FITS, EXHIBITS, FAILED = "run.json", "cells", "fits", "exhibits", "failed"
 
@@ -236,19 +236,20 @@ def summary(results: pd.DataFrame) -> pd.DataFrame:
     for score in (c.removesuffix("_low") for c in results.columns if c.endswith("_low")):
         time_half = (results[f"{score}_high"] - results[f"{score}_low"]) / 2
         over_time = time_half.groupby([results[g] for g in groups], sort=False).mean()
-        table[f"{score}_half_time"] = over_time.where(same_steps)
-        both = [
-            combined_half(table.loc[name, f"{score}_half_time"], values.to_numpy()) for name, values in grouped[score]
-        ]
-        over_seeds = [combined_half(0.0, values.to_numpy()) for _, values in grouped[score]]
-        table[f"{score}_half_seeds"], table[f"{score}_half"] = over_seeds, both
+        over_seeds = pd.Series(seed_half(grouped[score].std(), grouped[score].count()), table.index).fillna(0.0)
+        table[f"{score}_half_time"] = over_time = over_time.where(same_steps)
+        table[f"{score}_half_seeds"], table[f"{score}_half"] = over_seeds, np.hypot(over_time.fillna(0.0), over_seeds)
     return table.reset_index()
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write strict JSON: NaN and infinity, which JSON has no word for, become null."""
+def write_json(path: Path, content: Mapping[str, Any], indent: int | None = None) -> None:
+    """Write strict JSON: NaN and infinity, which JSON has no word for, become null.
+
+    An indent is for people, and costs: the encoder in C has none.
+    """
+    text = json.dumps(_strict(content), indent=indent, allow_nan=False)
     with atomic_write(path) as file:
-        json.dump(_strict(content), file, indent=1, allow_nan=False)
+        file.write(text)
 
 
 def read_json(path: Path) -> dict[str, Any]:

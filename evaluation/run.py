@@ -112,7 +112,7 @@ def execute(
     missing = [cell for cell in cells if not run.cell_file(cell.id).is_file()]
     tally = Tally(run, len(cells), reused=len(cells) - len(missing))
     record = {**_record(suite, cells, traces), "selection": [dataclasses.asdict(choice) for choice in choices]}
-    write_json(run.folder / RUN, record)
+    write_json(run.folder / RUN, record, indent=1)
     shelf = run.folder / FITS if fits is None else Path(fits)
     try:
         _compute(missing, tally, shelf, pool or InProcess(), progress or Progress())
@@ -239,7 +239,7 @@ def _keys(cell: Cell, agent: str) -> dict[str, Any]:
 
 def _close(tally: Tally, record: dict[str, Any]) -> None:
     """Write the tables of what is finished."""
-    write_json(tally.run.folder / RUN, {**record, "finished": _now(), "failed": tally.failed})
+    write_json(tally.run.folder / RUN, {**record, "finished": _now(), "failed": tally.failed}, indent=1)
     tally.run.write_tables()
 
 

@@ -82,7 +82,7 @@ def bootstrap_means(values: ArrayLike, block: int | None = None, draws: int = 10
 
     Notes
     -----
-    Block sums are differences of one cumulative sum, so a draw costs T / block look-ups whatever the block.
+    The sums of all blocks are differences of one cumulative sum, so a draw costs T / block look-ups.
     """
     table = np.asarray(values, np.float64)
     table = table[:, None] if table.ndim == 1 else table
@@ -93,10 +93,9 @@ def bootstrap_means(values: ArrayLike, block: int | None = None, draws: int = 10
     total = np.concatenate((np.zeros((1, table.shape[1])), np.cumsum(table - mean, axis=0)))
     rng = np.random.default_rng(seed)
     starts = rng.integers(0, length - block + 1, (draws, whole))
-    sums = (total[starts + block] - total[starts]).sum(axis=1)
+    sums = np.stack([column.take(starts).sum(axis=1) for column in (total[block:] - total[:-block]).T], axis=1)
     if rest:
-        starts = rng.integers(0, length - rest + 1, draws)
-        sums += total[starts + rest] - total[starts]
+        sums += (total[rest:] - total[:-rest]).take(rng.integers(0, length - rest + 1, draws), axis=0)
     return np.asarray(mean + sums / length)
 
 
@@ -127,8 +126,14 @@ def seed_interval(values: ArrayLike) -> Interval:
     sample = np.asarray(values, np.float64)
     if len(sample) < 2:
         return Interval(np.nan, np.nan)
-    half = stdtrit(len(sample) - 1, (1 + LEVEL) / 2) * sample.std(ddof=1) / np.sqrt(len(sample))
+    half = float(seed_half(sample.std(ddof=1), len(sample)))
     return Interval(float(sample.mean() - half), float(sample.mean() + half))
+
+
+def seed_half(deviation: ArrayLike, seeds: ArrayLike) -> Array:
+    """Half-width of :func:`seed_interval` from the standard deviation over so many seeds, numbers or arrays."""
+    count = np.asarray(seeds, np.float64)
+    return np.asarray(stdtrit(count - 1, (1 + LEVEL) / 2) * deviation / np.sqrt(count))
 
 
 def combined_half(time_half: float, by_seed: ArrayLike) -> float:

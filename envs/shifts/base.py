@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -188,6 +189,7 @@ class SingleShift(Shift):
         """Check parameters against each other; raise ShiftError."""
 
     @classmethod
+    @functools.cache
     def parameters(cls) -> dict[str, Parameter]:
         """Parameters by name, the shift's own ones first."""
         found = {field.name: field.metadata["parameter"] for field in dataclasses.fields(cls)}
