@@ -11,6 +11,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
+from multiprocessing import resource_tracker
 from typing import Any, NamedTuple, TypeAlias
 
 import loky
@@ -20,6 +21,8 @@ from .pool import TRIES, Outcome, Pool, R, T, attempt, given_up
 from .registered import informed, pack
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+#: How often it is looked whether somebody has pressed Ctrl-C, in seconds.
+_LOOK = 0.5
 
 
 def usable_cores() -> int:
@@ -57,25 +60,30 @@ class LocalProcesses(Pool):
 
     def run(self, function: Callable[[T], R], tasks: Sequence[T]) -> Generator[Outcome[T, R], None, None]:  # noqa: D102
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), _noting_ctrl_c() as pressed:
                 # a worker whose memory grew is replaced, which is as it should be and loses nothing
                 warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
-                yield from self._outcomes(function, tasks)
+                yield from self._outcomes(function, tasks, pressed)
         finally:
             for worker in self._hired.copy():
                 if worker not in self._idle:
                     self._dismiss(worker)
 
-    def _outcomes(self, function: Callable[[T], R], tasks: Sequence[T]) -> Generator[Outcome[T, R], None, None]:
+    def _outcomes(
+        self, function: Callable[[T], R], tasks: Sequence[T], pressed: Sequence[int]
+    ) -> Generator[Outcome[T, R], None, None]:
         waiting = deque((task, 1) for task in tasks)
         running: dict[_Future[T, R], _Running] = {}
         while waiting or running:
             while waiting and len(running) < self._jobs:
                 task, tries = waiting.popleft()
-                with _undisturbed():
+                with _born_deaf():
                     worker, future = self._submit(function, task)
                 running[future] = _Running(worker, task, tries)
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
+            done = wait(running, _LOOK, FIRST_COMPLETED).done
+            if pressed:
+                raise KeyboardInterrupt
+            for future in done:
                 worker, task, tries = running.pop(future)
                 error = future.exception()
                 if not isinstance(error, BrokenExecutor):
@@ -118,11 +126,38 @@ class LocalProcesses(Pool):
 
 
 @contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Hold Ctrl-C back, where the system can, while a worker starts, which is born deaf to it."""
+def _noting_ctrl_c() -> Iterator[Sequence[int]]:
+    """Note that Ctrl-C was pressed, and raise KeyboardInterrupt at the end of the block, unless another error does.
+
+    Raised wherever it comes, it could leave a lock of the executors held forever. Pressed twice, it is raised at once.
+    """
+    pressed: list[int] = []
+
+    def note(number: int, frame: Any) -> None:
+        if pressed:
+            signal.default_int_handler(number, frame)
+        pressed.append(number)
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+        yield pressed  # it is ignored, or somebody else's
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _born_deaf() -> Iterator[None]:
+    """Block Ctrl-C, where the system can, for the processes that are started in the block, which inherit that."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    resource_tracker.ensure_running()  # a process of Python's that each worker needs; starting it ends the blocking
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -269,6 +269,30 @@ def test_ctrl_c_in_a_pool_of_processes(log, own_module):
     assert "Traceback" not in errors
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no SIGINT to oneself")
+def test_ctrl_c_is_raised_between_two_outcomes_and_nowhere_else(two):
+    outcomes = two.run(abs, [-1, -2, -3])
+    next(outcomes)
+    os.kill(os.getpid(), signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):  # it was noted alone until now
+        list(outcomes)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert {outcome.result for outcome in two.run(abs, [-1, -2])} == {1, 2}
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="no signals to block")
+def test_a_worker_is_deaf_to_ctrl_c_from_its_birth_on(tmp_path):
+    (tmp_path / "blocked.py").write_text(
+        "import signal\ndef blocked(task):\n    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])"
+    )
+    script = (
+        "from blocked import blocked; from shiftgym.evaluation.local_processes import LocalProcesses\n"
+        "with LocalProcesses(2) as pool: print([outcome.result for outcome in pool.run(blocked, [1, 2])])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout == "[True, True]\n", done.stdout + done.stderr
+
+
 def stamps(folder):
     """When every finished fit and cell was written."""
     return {path: path.stat().st_mtime_ns for name in ("cells/*.json", "fits/*") for path in folder.glob(name)}
