@@ -184,7 +184,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("Provisioning", {"switching_cost": 0.05}),
     ("Provisioning", {"horizon": 28}),
     ("Provisioning", {"horizon": 4, "episode_slots": 8, "switching_cost": 0.05, "order": "random"}),
-    ("Provisioning", {"episode_slots": None}),
+    ("Provisioning", {"episode_slots": None, "lookback": 80}),  # 41 decisions until the data ends
     ("PowerScheduling", {}),
     ("PowerScheduling", {"lookback": 1, "context": ["temperature"], "order": "random"}),
     ("Portfolio", {"shift": "scale(factor=2.0, onset=0.5)"}),
@@ -202,8 +202,8 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
 
 
 def steps(name: str, usual: int) -> int:
-    """How many steps a test takes in a world: few where each solves linear programs."""
-    return usual if name != "DataCenter" else max(8, usual // 12)
+    """How many steps a test takes in a world: few where each solves linear programs, but more than an episode has."""
+    return usual if name != "DataCenter" else max(8, usual // 6)
 
 
 def make(name: str, **keywords: Any) -> Any:

@@ -45,9 +45,9 @@ def same(one: Any, two: Any, path: str = "") -> None:
 
 @natural_units
 @each_variant
-@pytest.mark.parametrize("render_mode", ["rgb_array", "ansi"])
-def test_gymnasium_checker(name: str, keywords: dict[str, Any], render_mode: str) -> None:
-    check_env(make(name, render_mode=render_mode, **keywords).unwrapped)
+def test_gymnasium_checker(name: str, keywords: dict[str, Any]) -> None:
+    """It makes one more of each render mode."""
+    check_env(make(name, **keywords).unwrapped)
 
 
 @natural_units
@@ -59,36 +59,40 @@ def test_sb3_checker(name: str, keywords: dict[str, Any]) -> None:
 @each_world
 def test_two_environments_with_one_seed_match(name: str) -> None:
     keywords = {"shift": "gaussian(scale=0.2)", "order": "random", "shift_seed": 3}
-    check_environments_match(make(name, **keywords), make(name, **keywords), num_steps=steps(name, 100), seed=5)
+    check_environments_match(make(name, **keywords), make(name, **keywords), num_steps=steps(name, 60), seed=5)
 
 
 @each_variant
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
 def test_vector_equals_single_step_by_step(mode: str, name: str, keywords: dict[str, Any]) -> None:
-    native, single = make_vec(name, 5, mode=mode, **keywords), make_vec(name, 5, native=False, mode=mode, **keywords)
+    native, single = (make_vec(name, 3, native=kind, mode=mode, **keywords) for kind in (True, False))
     assert native.metadata["autoreset_mode"] == AutoresetMode(mode)
     assert native.observation_space == single.observation_space
     assert native.action_space == single.action_space
     same(native.reset(seed=11), single.reset(seed=11))
     native.action_space.seed(0)
-    for _ in range(steps(name, 150)):
+    ended = 0
+    for _ in range(steps(name, 60)):
         actions = native.action_space.sample() * 1.2  # some requests break the bounds
-        same(native.step(actions), single.step(actions))
+        result = native.step(actions)
+        same(result, single.step(actions))
+        ended += np.sum(result[2] | result[3])
+    assert ended >= 3
 
 
 @each_variant
 def test_disabled_autoreset_with_masks(name: str, keywords: dict[str, Any]) -> None:
-    native, single = (make_vec(name, 4, native=kind, mode="Disabled", **keywords) for kind in (True, False))
+    native, single = (make_vec(name, 3, native=kind, mode="Disabled", **keywords) for kind in (True, False))
     same(native.reset(seed=2), single.reset(seed=2))
     native.action_space.seed(0)
     lengths = np.random.default_rng(0)
-    for _ in range(steps(name, 120)):
+    for _ in range(steps(name, 60)):
         actions = native.action_space.sample()
         result = native.step(actions)
         same(result, single.step(actions))
         done = result[2] | result[3]
         if lengths.random() < 0.2:
-            done |= lengths.random(4) < 0.5  # rows may be reset in the middle of an episode too
+            done |= lengths.random(3) < 0.5  # rows may be reset in the middle of an episode too
         if done.any():
             observations, info = native.reset(options={"reset_mask": done})
             expected, expected_info = single.reset(options={"reset_mask": done.copy()})
@@ -105,7 +109,7 @@ def test_a_row_replays_what_it_would_alone(name: str, keywords: dict[str, Any]) 
     alone = [make_vec(name, 1, **keywords) for _ in starts]
     same(together.reset(seed=0)[0], np.concatenate([one.reset(seed=row)[0] for row, one in enumerate(alone)]))
     together.action_space.seed(0)
-    count = steps(name, 100)
+    count = steps(name, 60)
     for step in range(count):
         if step == min(7, count // 3):  # row 0 stays where the others are, but ends later
             together.reset(options={"reset_mask": np.array([True, False, False, False])})
