@@ -170,14 +170,18 @@ def _brought(table: pd.DataFrame) -> list[Table]:
 
 
 def _scores(table: pd.DataFrame) -> Table:
-    """Tabulate the other scores, averaged over scenarios."""
+    """Tabulate the other scores, averaged over scenarios; constraints that no agent broke are named below."""
     families = [c for c in table.columns if c.startswith("violation_rate_") and "_half" not in c]
+    broken = [c for c in families if table[c].any()]
     columns = [
         _COLUMNS[0],
-        *((f"{c.removeprefix('violation_rate_')} %", c, 100.0) for c in families),
+        *((f"{c.removeprefix('violation_rate_')} %", c, 100.0) for c in broken),
         *_COLUMNS[1:],
     ]
-    return _averages(table, "Other scores, averaged over all scenarios and seeds", columns)
+    view = _averages(table, "Other scores, averaged over all scenarios and seeds", columns)
+    kept = [c.removeprefix("violation_rate_") for c in families if c not in broken]
+    view.note = f"Never broken: {', '.join(kept)}." if kept else ""
+    return view
 
 
 def _averages(table: pd.DataFrame, title: str, columns: list[tuple[str, str, float]]) -> Table:
