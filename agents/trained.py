@@ -12,7 +12,6 @@ from typing import TypeVar, cast
 
 import numpy as np
 import torch
-import torch._dynamo  # the first optimiser of a process would load it, in the middle of a fit that is timed
 from rich.progress import track
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn

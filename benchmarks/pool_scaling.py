@@ -5,9 +5,10 @@
 All cells of the run do the same work, a loop of ``--work`` CPU seconds in the first decision of the agent. Workers are
 warm: starting them is timed apart. The control is that loop alone, as often, in bare processes of ``multiprocessing``:
 two threads of one core, or a busy machine, do not give twice the speed to anybody. Backends and control take turns, so
-that a change of the machine's speed hits all alike; ratios are medians over the rounds. The overhead of a cell is what
-it costs besides the loop, in CPU seconds of a run in one process: reading the agent and the trace, replaying, scoring,
-writing. That of the pool alone is the wall time of tasks that do nothing.
+that a change of the machine's speed hits all alike; ratios are medians over the rounds. The overhead of a cell is the
+CPU time of a run in one process whose agents do not think, less fit and replays: checking the scenario, reading agent
+and trace, setting the bench up, scores with their intervals, writing, and its share of the tables. That of the pool
+alone is the wall time of tasks that do nothing; that of the process which hands the tasks out is its CPU time.
 """
 
 from __future__ import annotations
@@ -21,13 +22,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 from printing import figures, show
 
 from shiftgym.agents import Agent, register_agent
 from shiftgym.data import Trace, register_trace
+from shiftgym.evaluation import tasks
 from shiftgym.evaluation.agent_spec import AgentSpec
 from shiftgym.evaluation.pool import Pool, make_pool
 from shiftgym.evaluation.run import execute
@@ -85,16 +88,45 @@ def suite(cells: int, turns: int) -> Suite:
     return Suite("scaling", scenarios, (AgentSpec("busy", {"turns": turns}),), seeds=(0,))
 
 
-def seconds(function: Callable[[], Any], clock: Callable[[], float] = time.perf_counter) -> float:
-    start = clock()
+def seconds(function: Callable[[], Any]) -> float:
+    start = time.perf_counter()
     function()
-    return clock() - start
+    return time.perf_counter() - start
 
 
-def run(pool: Pool, cells: int, turns: int) -> None:
+class Took(NamedTuple):
+    """Seconds of a run on the clock, and of CPU in this process."""
+
+    wall: float
+    cpu: float
+
+
+def run(pool: Pool, cells: int, turns: int) -> Took:
     with tempfile.TemporaryDirectory() as folder:
+        wall, cpu = time.perf_counter(), time.process_time()
         tally = execute(suite(cells, turns), Path(folder), pool=pool)
+        took = Took(time.perf_counter() - wall, time.process_time() - cpu)
     assert tally.computed == cells, tally.failed
+    return took
+
+
+def work_of_empty_cells(pool: Pool, cells: int) -> tuple[float, float]:
+    """CPU seconds per cell of a run in this process, and those of them that are fit and replay."""
+    spent = 0.0
+
+    def timed(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **keywords: Any) -> Any:
+            nonlocal spent
+            start = time.process_time()
+            result = function(*arguments, **keywords)
+            spent += time.process_time() - start
+            return result
+
+        return call
+
+    with mock.patch.object(tasks, "rollout", timed(tasks.rollout)), mock.patch.object(Busy, "fit", timed(Busy.fit)):
+        whole = run(pool, cells, 0).cpu
+    return whole / cells, spent / cells
 
 
 def idle(task: int) -> int:
@@ -112,9 +144,10 @@ def main() -> None:
     pools = {"in process": make_pool("local", 1), "local": make_pool("local", jobs)}
     if importlib.util.find_spec("ray"):
         pools["ray"] = make_pool("ray", jobs)
-    starting = {name: seconds(lambda pool=pool: run(pool, 2 * jobs, 0)) for name, pool in pools.items()}
+    starting = {name: run(pool, 2 * jobs, 0).wall for name, pool in pools.items()}
     walls: dict[str, list[float]] = {name: [] for name in (*pools, "control 1", "control")}
-    overheads = []
+    handing_out: dict[str, list[float]] = {name: [] for name in pools}
+    empty = []
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as one, context.Pool(jobs) as many:
         for bare in (one, many):
@@ -123,9 +156,10 @@ def main() -> None:
             for name, bare in (("control 1", one), ("control", many)):
                 walls[name].append(seconds(lambda bare=bare: bare.map(loop, [turns] * cells, chunksize=1)))
             for name, pool in pools.items():
-                walls[name].append(seconds(lambda pool=pool: run(pool, cells, turns)))
-            bare_run = seconds(lambda: run(pools["in process"], cells, 0), time.process_time)
-            overheads.append(bare_run / cells)
+                took = run(pool, cells, turns)
+                walls[name].append(took.wall)
+                handing_out[name].append(took.cpu)
+            empty.append(work_of_empty_cells(pools["in process"], cells))
     hand_over = {name: seconds(lambda pool=pool: list(pool.run(idle, range(1000)))) for name, pool in pools.items()}
     for pool in pools.values():
         pool.close()
@@ -139,11 +173,10 @@ def main() -> None:
         "times one process",
         "share of the hardware's",
         "ms per empty task",
+        "CPU s of this process",
     )
-    table.add_row("loop alone, 1 process", "", f"{median(walls['control 1']):.1f}", "1.00", "", "")
-    table.add_row(
-        f"loop alone, {jobs} processes", "", f"{median(walls['control']):.1f}", f"{median(hardware):.2f}", "", ""
-    )
+    for name, key, times in (("1 process", "control 1", 1.0), (f"{jobs} processes", "control", median(hardware))):
+        table.add_row(f"loop alone, {name}", "", f"{median(walls[key]):.1f}", f"{times:.2f}", "", "", "")
     for name in pools:
         ratio = [a / b for a, b in zip(walls["in process"], walls[name], strict=True)]
         share = [a / b for a, b in zip(ratio, hardware, strict=True)]
@@ -154,9 +187,12 @@ def main() -> None:
             f"{median(ratio):.2f}",
             f"{median(share):.0%}" if name != "in process" else "",
             f"{hand_over[name]:.2f}",
+            f"{median(handing_out[name]):.1f}",
         )
     show(table)
-    print(f"overhead of a cell besides its work: {median(overheads) * 1e3:.1f} ms of CPU (goal: below 20)")
+    whole, work = (median(column) * 1e3 for column in zip(*empty, strict=True))
+    print(f"CPU of a cell that does not think: {whole:.1f} ms, of which {work:.1f} ms are its fit and its replay")
+    print(f"overhead of a cell: {whole - work:.1f} ms of CPU (goal: below 20)")
     if "ray" in pools:
         ratio = median(a / b for a, b in zip(walls["ray"], walls["local"], strict=True))
         print(f"Ray takes {ratio:.2f} times the wall time of local processes (goal: at most 1.10)")

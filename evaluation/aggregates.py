@@ -10,9 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtrit
 
-from .statistics import LEVEL, Interval
+from .statistics import Interval, student_quantile
 
 Array = NDArray[np.float64]
 
@@ -53,7 +52,7 @@ def seed_jackknife(statistic: Callable[..., float], *scores: ArrayLike) -> Inter
     whole = statistic(*tables)
     left = np.array([statistic(*(np.delete(table, seed, axis=0) for table in tables)) for seed in range(seeds)])
     pseudo = seeds * whole - (seeds - 1) * left
-    half = float(stdtrit(seeds - 1, (1 + LEVEL) / 2) * pseudo.std(ddof=1) / seeds**0.5)
+    half = float(student_quantile(seeds - 1) * pseudo.std(ddof=1) / seeds**0.5)
     return Interval(whole - half, whole + half)
 
 

@@ -57,10 +57,13 @@ class Look(NamedTuple):
 
 def save(figure: Figure, path: Path) -> Path:
     """Write the figure as SVG and PNG; return the path of the PNG."""
+    layout = figure.get_layout_engine()
+    assert layout is not None
+    layout.execute(figure)  # once, for both
+    figure.set_layout_engine("none")
     for suffix, options in ((".svg", {"metadata": {"Date": None}}), (".png", {"dpi": 200})):
         buffer = io.BytesIO()
         figure.savefig(buffer, format=suffix[1:], **options)
-        figure.set_layout_engine("none")  # found once, for both
         with atomic_write(path.with_suffix(suffix), "wb") as file:
             file.write(buffer.getvalue())
     return path.with_suffix(".png")

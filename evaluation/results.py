@@ -8,17 +8,20 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
-import pyarrow.parquet as pq
 from safetensors.numpy import load_file
 
 from ..data.errors import ShiftgymError
 from ..data.files import atomic_write
 from .scenario import Suite
 from .statistics import seed_half
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# pandas and pyarrow are imported where tables are read or written: they take as long as all the rest of a command.
 
 RUN, CELLS, FITS, EXHIBITS, FAILED = "run.json", "cells", "fits", "exhibits", "failed"
 
@@ -133,6 +136,8 @@ class Run:
     @functools.cached_property
     def results(self) -> pd.DataFrame:
         """Tidy table with one row per finished cell."""
+        import pandas as pd
+
         rows = [
             {
                 **cell["keys"],
@@ -163,6 +168,8 @@ class Run:
         ShiftgymError
             If there is no such cell, or it is not finished.
         """
+        import pyarrow.parquet as pq
+
         path = self.cell_file(self.find(scenario, agent, seed)["id"])
         steps = path.with_suffix(".parquet")
         try:
@@ -225,6 +232,8 @@ def summary(results: pd.DataFrame) -> pd.DataFrame:
     violation_rate. Where every seed replays data of its own, the luck of the steps is in the spread over seeds
     already, so ``X_half_time`` is NaN and ``X_half`` that over seeds.
     """
+    import pandas as pd
+
     groups = ["scenario", "agent"]
     same = [key for key in KEYS if key not in (*groups, "seed")]
     scores = [c for c in results.columns if c not in KEYS and not c.endswith(("_low", "_high"))]

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import scipy  # which loads scipy.special when it is first asked for: workers never do
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import betaincinv, stdtr, stdtrit
 
 Array = NDArray[np.float64]
 
@@ -29,6 +29,11 @@ class Interval(NamedTuple):
     def half(self) -> float:
         """Half its width."""
         return (self.high - self.low) / 2
+
+
+def student_quantile(freedom: ArrayLike) -> Array:
+    """Half-width in standard errors of an interval by Student's t; NaN without a degree of freedom."""
+    return np.asarray(scipy.special.stdtrit(freedom, (1 + LEVEL) / 2))
 
 
 def block_length(values: ArrayLike) -> int:
@@ -133,7 +138,7 @@ def seed_interval(values: ArrayLike) -> Interval:
 def seed_half(deviation: ArrayLike, seeds: ArrayLike) -> Array:
     """Half-width of :func:`seed_interval` from the standard deviation over so many seeds, numbers or arrays."""
     count = np.asarray(seeds, np.float64)
-    return np.asarray(stdtrit(count - 1, (1 + LEVEL) / 2) * deviation / np.sqrt(count))
+    return student_quantile(count - 1) * np.asarray(deviation, np.float64) / np.sqrt(count)
 
 
 def combined_half(time_half: float, by_seed: ArrayLike) -> float:
@@ -156,7 +161,7 @@ class Estimate(NamedTuple):
     @property
     def interval(self) -> Interval:
         """Student's t interval; NaN where there was nothing to find an error from."""
-        half = self.error * float(stdtrit(self.freedom, (1 + LEVEL) / 2)) if self.error else self.error
+        half = self.error * float(student_quantile(self.freedom)) if self.error else self.error
         return Interval(self.mean - half, self.mean + half)
 
     @property
@@ -164,7 +169,7 @@ class Estimate(NamedTuple):
         """Probability of a mean at least as far from zero if the true one were zero."""
         if self.error == 0:
             return float(self.mean == 0)
-        return float(2 * stdtr(self.freedom, -abs(self.mean) / self.error))
+        return float(2 * scipy.special.stdtr(self.freedom, -abs(self.mean) / self.error))
 
 
 def time_error(values: ArrayLike, block: int | None = None) -> tuple[float, float]:
@@ -266,8 +271,8 @@ def binomial_interval(successes: float, trials: float) -> Interval:
     are worth fewer, see :func:`realised_rate`.
     """
     tail, failures = (1 - LEVEL) / 2, trials - successes
-    low = float(betaincinv(successes, failures + 1, tail)) if successes > 0 else 0.0
-    return Interval(low, float(betaincinv(successes + 1, failures, 1 - tail)) if failures > 0 else 1.0)
+    low = float(scipy.special.betaincinv(successes, failures + 1, tail)) if successes > 0 else 0.0
+    return Interval(low, float(scipy.special.betaincinv(successes + 1, failures, 1 - tail)) if failures > 0 else 1.0)
 
 
 class Rate(NamedTuple):
@@ -304,6 +309,6 @@ def realised_rate(happened: Sequence[ArrayLike], *, same_steps: bool = True) -> 
     if not found.error > 0:
         trials = float(len(np.atleast_1d(happened[0]))) if same_steps else float(total)
     else:
-        stretch = stdtrit(total - 1, (1 + LEVEL) / 2) / stdtrit(found.freedom, (1 + LEVEL) / 2)
+        stretch = student_quantile(total - 1) / student_quantile(found.freedom)
         trials = float(np.clip(rate * (1 - rate) / found.error**2 * stretch**2, 1, total))
     return Rate(rate, binomial_interval(rate * trials, trials), trials)
