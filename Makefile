@@ -1,6 +1,6 @@
 # What a fresh machine needs: Python 3.11 or newer, pip and make. `make` alone lists the targets.
 PYTHON ?= python3
-PYTEST ?= -n auto --maxprocesses 8 --dist worksteal
+PYTEST ?= -n auto --maxprocesses 8
 VENV := .venv
 BIN := $(VENV)/bin
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

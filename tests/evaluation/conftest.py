@@ -17,9 +17,9 @@ ENV = "shiftgym/Provisioning-v0"
 
 @pytest.fixture(scope="session")
 def log(tmp_path_factory) -> str:
-    """A request log of the user's own: 40 minutes, busier every five minutes."""
+    """A request log of the user's own: 20 minutes, busier every five minutes."""
     rng = np.random.default_rng(0)
-    time = np.sort(rng.uniform(0, 2400, 6000))
+    time = np.sort(rng.uniform(0, 1200, 3000))
     prompt = np.round(rng.lognormal(6 + 0.5 * np.sin(time / 150), 0.5))
     path = tmp_path_factory.mktemp("log") / "log.csv"
     np.savetxt(path, np.stack((time, prompt), axis=1), delimiter=",", header="t,p", comments="", fmt="%.6f")

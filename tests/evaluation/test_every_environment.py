@@ -24,7 +24,7 @@ AGENTS = tuple(map(AgentSpec, ("oracle", "persistence", "residual-saa")))
 
 
 def run_in(name: str, folder: Path, score: str = "", **keywords: Any) -> Run:
-    home = {"env": f"shiftgym/{name}-v0", "train": f"small-{name}", "test": f"small-{name}"}
+    home = {"env": f"shiftgym/{name}-v0", "train": f"small-{name}[:0.5]", "test": f"small-{name}[0.5:]"}
     keywords = {**SMALL.get(name, {}), **keywords}
     scenarios = (
         Scenario("home", **home, env_kwargs=keywords),

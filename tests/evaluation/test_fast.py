@@ -70,7 +70,7 @@ def test_the_command_runs_it_in_a_folder_of_its_own_and_says_so(tmp_path, monkey
     (tmp_path / "mine.toml").write_text(
         f'seeds = [0, 1]\nagents = ["oracle", "saa", "random"]\n'
         f'[[scenarios]]\nname = "s"\nenv = "shiftgym/Provisioning-v0"\n'
-        f'train = "{TRACE}[:0.5]"\ntest = "{TRACE}[0.5:]"\n'
+        f'train = "{TRACE}[:0.2]"\ntest = "{TRACE}[0.2:0.4]"\n'
         f"[fast]\nseeds = [3]\nsettings = {{ samples = 5 }}\n"
     )
     assert main(["run", "mine.toml", "--fast", "--jobs", "1"]) == 0

@@ -27,10 +27,12 @@ from shiftgym.evaluation.tables import all_tables
 
 
 @pytest.fixture(scope="module")
-def compared(suite, tmp_path_factory):
+def compared(suite, executed, tmp_path_factory):
+    """The run of the suite, with one agent more and what others published."""
+    folder = shutil.copytree(executed, tmp_path_factory.mktemp("compared"), dirs_exist_ok=True)
     published = Published("a paper", {"DFL": {"home": 0.13}, "unheard of here": {"away": 0.2}})
     agents = (*suite.agents, AgentSpec("persistence"))
-    return execute(replace(suite, agents=agents, published=published), tmp_path_factory.mktemp("compared")).run.folder
+    return execute(replace(suite, agents=agents, published=published), folder).run.folder
 
 
 @pytest.fixture
@@ -93,8 +95,9 @@ def test_pictures_of_training_have_a_panel_per_home_and_say_where_a_curve_is_low
 ):
     monkeypatch.setattr(plots_of_training, "_NOTICEABLE", 0.0)
     other = replace(suite.scenarios[0], name="short", env_kwargs={"lookback": 14})
-    agents = (AgentSpec("dfl", {"epochs": 3, "hidden": [8]}), AgentSpec("two-stage", {"epochs": 1, "hidden": [8]}))
-    trained = execute(replace(suite, scenarios=(*suite.scenarios, other), agents=agents), tmp_path).run
+    small = {"hidden": [8], "network": "mlp"}
+    agents = (AgentSpec("dfl", {"epochs": 3, **small}), AgentSpec("two-stage", {"epochs": 1, **small}))
+    trained = execute(replace(suite, scenarios=(*suite.scenarios[:2], other), agents=agents), tmp_path).run
     curves = learning_curves(trained)
     assert list(curves["home"].unique()) == ["home", "short"]
     assert set(curves["agent"]) == {"dfl"}
