@@ -25,9 +25,16 @@ from ..envs.vector import ReplayVectorEnv
 from .actor import Actor
 from .scaling import CLIP, Scaling
 
+#: The least reward of a step in training, in units of what action zero regrets on average: costs that grow fast without
+#: bound, met while exploring, would be all that a critic learns. The policy is chosen by what it costs, uncut.
+WORST = -10.0
+
 
 class ScaledVecEnv(VecEnvWrapper):
-    """Replays as a policy network sees them: scaled observations, actions in [-1, 1], minus the regret as reward.
+    """Replays as a policy network sees them: scaled observations, actions in [-1, 1], scaled rewards.
+
+    The reward is the least cost of the outcome from the state that episodes begin in, less the cost: minus the regret,
+    unless decisions change the state. It is cut off at :data:`WORST`.
 
     Parameters
     ----------
@@ -45,6 +52,7 @@ class ScaledVecEnv(VecEnvWrapper):
             spaces.Box(-1.0, 1.0, (problem.decision_dim,), np.float32),
         )
         self._problem, self._layout, self._scaling = problem, layout, scaling
+        self._replays = env
         self._seen: Any = None
 
     def reset(self) -> Any:
@@ -59,7 +67,13 @@ class ScaledVecEnv(VecEnvWrapper):
     def step_wait(self) -> Any:
         """Scaled results of the step."""
         self._seen, _, done, infos = self.venv.step_wait()
-        rewards = -np.array([info["regret"] for info in infos], np.float32) / self._scaling.unit
+        costs = np.array([info["cost"] for info in infos])
+        if self._replays.task.oracle_follows_path:  # the least cost from the state at hand is what decisions change
+            met = self._replays.last_outcome
+            least = self._problem.least_cost(met, self._problem.perfect(met))
+        else:
+            least = np.array([info["oracle_cost"] for info in infos])
+        rewards = np.maximum((least - costs) / self._scaling.unit, WORST).astype(np.float32)
         for row in np.flatnonzero(done):
             infos[row]["terminal_observation"] = self._scaling.see(infos[row]["terminal_observation"])
         return self._scaling.see(self._seen), rewards, done, infos

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from rich.progress import Progress
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import ActorCriticPolicy
 
 from ..data.errors import ShiftgymError
 from ..envs.task import Floats, Observations, Task
@@ -35,10 +36,10 @@ class Reinforcement(Agent):
     """Trains a policy by stable-baselines3 on random windows of the training trace, replayed side by side.
 
     The last part of the training trace is held out: the policy is judged there from time to time, acting without
-    noise, and the best one is kept. The reward is minus the regret of a step, which differs from minus its cost by
-    what no decision changes, and so has the same best policy with less noise. Where decisions do not change what
-    comes next, the return of a decision is its own reward (``gamma=0``). What the network sees and says is scaled, see
-    :class:`~shiftgym.agents.scaling.Scaling`.
+    noise, and the best one is kept, which may be the anchor that training begins with. The reward is minus the cost of
+    a step and what perfect information would have paid at an episode's start, which no decision changes: it has the
+    same best policy with less noise. Where decisions do not change what comes next, the return of a decision is its own
+    reward (``gamma=0``). What the network sees and says is scaled, see :class:`~shiftgym.agents.scaling.Scaling`.
 
     A setting that is None takes the value that was tuned for the environment, see :mod:`~shiftgym.agents.tuned`.
 
@@ -52,8 +53,8 @@ class Reinforcement(Agent):
         Widths of the layers of actor and critic.
     learning_rate, gamma : float or None
         Of Adam; the discount.
-    anchor : {"persistence", "mean"} or None
-        What actions are deviations from.
+    anchor : {"persistence", "saa"} or None
+        What actions are deviations from: the best reply to the last outcome, or the best constant decision.
     reach : float or None
         What action one stands for, in standard deviations of what perfect decisions add to the anchor.
     validation : float
@@ -123,6 +124,7 @@ class Reinforcement(Agent):
             shown = bar.add_task(f"fit {self.name}", total=settings["steps"])
             env = ScaledVecEnv(ReplayVectorEnv.of(train, self.replays, order="random"), self.scaling_)
             model = self._model(env, self._common(settings, device))
+            _begin_at_anchor(model)
             coach = Coach(
                 judge if held else None,
                 every=max(1, settings["steps"] // self.evaluations),
@@ -207,6 +209,15 @@ class OffPolicy(Reinforcement):
             "buffer_size": self.buffer,
             "learning_starts": self.warm_up,
         }
+
+
+def _begin_at_anchor(model: BaseAlgorithm) -> None:
+    """Let the actor begin with action zero everywhere, so that no policy is kept that is worse than the anchor."""
+    policy: Any = model.policy
+    head = policy.action_net if isinstance(policy, ActorCriticPolicy) else policy.actor.mu
+    *_, last = (layer for layer in head.modules() if isinstance(layer, torch.nn.Linear))
+    for weights in last.parameters():
+        torch.nn.init.zeros_(weights)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from .base import State
 from .networks import Encoder
 
 #: What actions are deviations from.
-ANCHORS = ("persistence", "mean")
+ANCHORS = ("persistence", "saa")
 #: Standardised observations are cut off here, so that a shift does not throw the network off its feet.
 CLIP = 10.0
 
@@ -23,14 +23,14 @@ CLIP = 10.0
 class Scaling:
     """Observations in training standard deviations, and actions as deviations from a decision that is known to be fair.
 
-    ``decision = anchor(x) + centre + reach * spread * action``, with the mean and the standard deviation over the
-    training trace of what perfect decisions add to the anchor; the environment projects what breaks a constraint.
+    ``decision = anchor(x) + centre + reach * spread * action``, with the standard deviation over the training trace of
+    what perfect decisions add to the anchor; the environment projects what breaks a constraint.
 
     Attributes
     ----------
     anchor : str
-        "persistence": the best decision if the last outcome came again; "mean": none, ``centre`` is the mean perfect
-        decision.
+        "persistence": the best decision if the last outcome came again, and ``centre`` is what perfect decisions add
+        to it on average; "saa": none, and ``centre`` is the best constant decision on the training trace.
     mean, scale : array of float32, shape (size,)
         Of observations; one statistic per column of the history, the same at every lag.
     centre, reach : array of float64, shape (d,)
@@ -56,8 +56,8 @@ class Scaling:
         problem, state = task.problem, _state(task.layout, observations)
         perfect = problem.perfect(outcomes, state)
         added = perfect - anchor_decisions(problem, task.layout, anchor, observations)
-        spread = added.std(0)
-        blank = cls(anchor, encoder.mean.numpy(), encoder.scale.numpy(), added.mean(0), reach * spread, 1.0)
+        centre = problem.solve(outcomes[None])[0] if anchor == "saa" else added.mean(0)
+        blank = cls(anchor, encoder.mean.numpy(), encoder.scale.numpy(), centre, reach * added.std(0), 1.0)
         decisions = problem.project(blank.decide(problem, task.layout, observations, np.zeros_like(added)))
         regret = problem.cost(outcomes, decisions, state) - problem.cost(outcomes, perfect, state)
         return cls(anchor, blank.mean, blank.scale, blank.centre, blank.reach, max(float(regret.mean()), 1e-12))
@@ -86,7 +86,7 @@ class Scaling:
 
 def anchor_decisions(problem: DecisionProblem, layout: Layout, anchor: str, observations: Observations) -> Floats:
     """What actions are deviations from: decisions (B, d)."""
-    if anchor == "mean":
+    if anchor == "saa":
         return np.zeros((len(observations), problem.decision_dim))
     forecast = np.maximum(layout.persistence(observations).astype(np.float64), problem.outcome_low)
     decisions: Floats = problem.perfect(forecast, _state(layout, observations))

@@ -50,6 +50,7 @@ LEFT_OUT = {
     "gradient_quality": "is about accuracy, not time; its figures are in [Diffusion-DFL](diffusion_dfl.md)",
     "allocation_sets": "is about test sets, not time; see [findings](findings.md)",
     "capacity_of_code": "is about a trace, not time; see [findings](findings.md)",
+    "reinforcement_settings": "is about settings, not time; see [reinforcement learning](reinforcement_learning.md)",
     "noise_portfolio": "is about a reshape, not time; see [its page](reshape.md)",
 }
 HEAD = """# Benchmarks

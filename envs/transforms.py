@@ -229,7 +229,9 @@ class Lagrangian(SafetyCost):
 class RandomShift(Transform):
     """Domain randomisation: every episode replays the trace under another shift, drawn with a seed of its own.
 
-    All rows of a native vector replay one trace: there the shift changes when all rows are reset.
+    The rows of a native vector look up one replay, so that the shift changes where all of them start anew together,
+    as they do while their episodes are of one length. For a shift per row, wrap single environments:
+    ``gymnasium.make_vec(…, vectorization_mode="sync", wrappers=[lambda env: wrap(env, RandomShift(shifts))])``.
 
     Parameters
     ----------

@@ -169,8 +169,12 @@ class VectorWrapped(VectorWrapper[Any, Any, Any]):
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Execute one decision per row; rows that spend the step on starting anew are paid nothing."""
-        seen, rewards, terminated, truncated, info = self.env.step(self._chain.act(np.asarray(actions)))
         began = self._done
+        if began.all() and self.env.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP:
+            seen, info = self.reset()  # with options of the transforms, such as a shift, which rows alone cannot have
+            over = np.zeros(self.num_envs, bool)
+            return seen, np.zeros(self.num_envs), over, over.copy(), info
+        seen, rewards, terminated, truncated, info = self.env.step(self._chain.act(np.asarray(actions)))
         self._done = terminated | truncated
         self._decisions = np.where(began[:, None], np.nan, _last_decision(self.env))
         columns = {key: values for key, values in info.items() if not key.startswith("_")}

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from shiftgym.agents import load_agent, make_agent
-from shiftgym.agents.coach import replayed_cost
+from shiftgym.agents.coach import WORST, ScaledVecEnv, replayed_cost
 from shiftgym.agents.scaling import Scaling
 from shiftgym.data import ShiftgymError
+from shiftgym.envs.vector import ReplayVectorEnv
 from tests.worlds import demand, make, make_vec, workload
 
 SHORT: dict[str, Any] = {"steps": 256, "replays": 8, "hidden": (8,), "evaluations": 2}
@@ -87,16 +88,41 @@ def test_scaling_is_that_of_the_training_trace(tmp_path: Path) -> None:
         )
 
 
-@pytest.mark.parametrize("anchor", ["persistence", "mean"])
-def test_action_zero_is_fair_and_actions_reach_the_perfect_decisions(anchor: str) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_training_begins_with_the_anchor_and_pays_in_costs_that_decisions_change(name: str) -> None:
+    """Action zero everywhere; where stock is kept, a reward for what it saves later, which regret would take back."""
+    env = make("Inventory", carry=True)
+    task = env.unwrapped.task
+    scaling = Scaling.fit(task, "saa", 1.5)
+    agent = make_agent(name, **SHORT, anchor="saa", reach=1.5, validation=0.5).fit(env)
+    half = len(task) - int(len(task) * 0.5)
+    start = make_agent("constant", value=Scaling.fit(task.part(0, half), "saa", 1.5).centre.item()).fit(env)
+    assert agent.history_[0].loss == pytest.approx(replayed_cost(task.part(half, len(task)), start.act))
+    replays = ReplayVectorEnv.of(task, 1)
+    scaled = ScaledVecEnv(replays, scaling)
+    scaled.reset()
+    for action in (1.0, 1.0, -1.0):
+        _, reward, _, (info,) = scaled.step(np.full((1, 1), action, np.float32))
+        blank = task.problem.perfect(replays.last_outcome)
+        least = task.problem.least_cost(replays.last_outcome, blank).item()
+        assert reward[0] == pytest.approx(max(WORST, (least - info["cost"]) / scaling.unit), rel=1e-5)
+    assert abs(least - info["oracle_cost"]) > 1  # stock is left
+
+
+@pytest.mark.parametrize("anchor", ["persistence", "saa"])
+def test_action_zero_is_fair_and_actions_reach_far_enough(anchor: str) -> None:
     task = make("PowerScheduling").unwrapped.task
     scaling = Scaling.fit(task, anchor, 3.0)
     observations, outcomes = task.dataset()
     problem, layout = task.problem, task.layout
     decisions = scaling.decide(problem, layout, observations, np.zeros((len(observations), problem.decision_dim)))
     perfect = problem.perfect(outcomes)
-    np.testing.assert_allclose(decisions.mean(0), perfect.mean(0))
-    assert np.mean(np.abs(perfect - decisions) <= scaling.reach) > 0.95
+    fair = perfect.mean(0) if anchor == "persistence" else problem.solve(outcomes[None])[0]
+    np.testing.assert_allclose(decisions.mean(0), fair)
+    if anchor == "persistence":
+        assert np.mean(np.abs(perfect - decisions) <= scaling.reach) > 0.95
+    else:  # the best constant decision is far from the average of perfect ones where prices differ
+        np.testing.assert_allclose(scaling.reach, 3 * perfect.std(0))
     seen = scaling.see(observations)
     assert np.abs(seen[:, : layout.lookback * layout.columns].mean()) < 0.05
     assert np.abs(scaling.see(observations * 1e6)).max() == 10.0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import operator
 import pickle
 from typing import Any
 
@@ -15,7 +17,8 @@ from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.env_checker import check_env as check_sb3
 
 from shiftgym.data import ShiftgymError
-from tests.worlds import FLEET, VARIANTS, WORLDS, make, make_vec, steps
+from shiftgym.solvers.fleet import Fleet
+from tests.worlds import FLEET, VARIANTS, WORLDS, fleet_days, make, make_vec, steps
 
 each_variant = pytest.mark.parametrize(("name", "keywords"), VARIANTS)
 each_world = pytest.mark.parametrize("name", WORLDS)
@@ -129,16 +132,25 @@ def test_a_row_replays_what_it_would_alone(name: str, keywords: dict[str, Any]) 
                 same(together.unwrapped.last_outcome[part], alone[row].unwrapped.last_outcome)
 
 
+#: What keeps ten thousand steps under a minute where each solves linear programs: half a day of one center.
+_CENTER = {"centers": ("CA",), "services": ("conv",), "classes": ("V100",), "training_power": (0.25,)}
+_HALF_DAY = Fleet.of_size(1, **_CENTER, utilisation=(0.8,), windows=(2,), slots=2).to_dict()
+QUICK: dict[str, dict[str, Any]] = {
+    "DataCenter": {"action": "schedule", "fleet": _HALF_DAY, "trace": fleet_days(period=2)},
+    "DataCenterHourly": {"oracle": False},
+}
+
+
 @pytest.mark.slow
 @each_world
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])
 def test_ten_thousand_random_steps_under_a_shift(mode: str, name: str) -> None:
     """Of eight rows together; rows end apart, because their windows begin at random."""
-    keywords = {"shift": "gaussian(scale=0.1) | scale(factor=1.2, onset=0.5)", "order": "random"}
+    keywords = {"shift": "gaussian(scale=0.1) | scale(factor=1.2, onset=0.5)", "order": "random", **QUICK.get(name, {})}
     native, single = (make_vec(name, 8, native=kind, mode=mode, **keywords) for kind in (True, False))
     same(native.reset(seed=5), single.reset(seed=5))
     native.action_space.seed(1)
-    for _ in range(steps(name, 1250)):
+    for _ in range(1250):
         actions = native.action_space.sample() * 1.2
         result = native.step(actions)
         same(result, single.step(actions))
@@ -160,6 +172,18 @@ def test_a_vector_survives_pickle_in_the_middle_of_episodes(name: str) -> None:
     for _ in range(steps(name, 40)):
         actions = vector.action_space.sample()
         same(revived.step(actions), vector.step(actions))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_every_environment_goes_on_in_a_process_that_begins_empty(method: str) -> None:
+    with multiprocessing.get_context(method).Pool(1) as pool:
+        for name in WORLDS:
+            for env in (make(name).unwrapped, make_vec(name, 2).unwrapped):
+                env.action_space.seed(0)
+                same(pool.apply(operator.methodcaller("reset", seed=3), (env,)), env.reset(seed=3))
+                action = env.action_space.sample()
+                same(pool.apply(operator.methodcaller("step", action), (env,)), env.step(action))
 
 
 @each_world

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -13,6 +17,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecNormalize
 
+from shiftgym.agents import make_agent
 from shiftgym.data import ShiftgymError
 from shiftgym.envs import to_sb3
 from tests.worlds import SMALL, VARIANTS, make, make_vec, steps
@@ -146,3 +151,17 @@ def test_processes_that_begin_empty(method: str) -> None:
     finally:
         for env in envs:
             env.close()
+
+
+@pytest.mark.slow
+def test_the_zoo_trains_with_the_name_of_the_package(tmp_path: Path) -> None:
+    """In a process of its own, as it is documented; what it saves is an agent here."""
+    pytest.importorskip("rl_zoo3")
+    settings = {"n_timesteps": 256, "policy": "MlpPolicy", "n_envs": 2, "n_steps": 32, "batch_size": 32}
+    (tmp_path / "mine.yml").write_text(json.dumps({"shiftgym/Inventory-v0": settings}))
+    chosen = "--algo ppo --env shiftgym/Inventory-v0 --gym-packages shiftgym --conf-file mine.yml"
+    subprocess.run([sys.executable, "-m", "rl_zoo3.train", *chosen.split()], cwd=tmp_path, check=True)
+    (saved,) = tmp_path.glob("logs/ppo/*/shiftgym-Inventory-v0.zip")
+    env = gymnasium.make("shiftgym/Inventory-v0")
+    actions = make_agent("sb3", path=str(saved)).fit(env).act(env.reset(seed=0)[0][None])
+    assert env.action_space.contains(actions[0].astype(np.float32))

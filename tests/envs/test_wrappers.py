@@ -151,6 +151,28 @@ def test_every_episode_has_a_shift_of_its_own() -> None:
     assert hidden.unwrapped.task.shift is first
 
 
+def test_rows_that_start_anew_together_meet_another_shift() -> None:
+    """With autoreset too; what they replay is what was announced, and a step in between is paid nothing."""
+    shifts = ["scale(factor=2)", "scale(factor=3)", None]
+    env = wrap(make_vec("Provisioning", 3, episode_slots=4), RandomShift(shifts, visible=True), PreviousAction())
+    observations, _ = env.reset(seed=0)
+    met, episodes = set(), 0
+    for _ in range(60):
+        announced = int(observations[0, -4:-1].argmax())
+        assert str(env.unwrapped.task.shift) == ("scale(factor=2.0)", "scale(factor=3.0)", "none")[announced]
+        met.add(str(env.unwrapped.task.shift))
+        observations, rewards, terminated, truncated, info = env.step(env.action_space.sample())
+        if (terminated | truncated).all():
+            observations, rewards, terminated, truncated, info = env.step(env.action_space.sample())
+            assert not rewards.any()
+            assert not (terminated | truncated).any()
+            assert not info["cost"].any()
+            assert not observations[:, -1].any()
+            episodes += 1
+    assert episodes > 5
+    assert len(met) == 3
+
+
 def test_sb3_trains_on_wrapped_vectors() -> None:
     env = to_sb3(wrap(make_vec("Inventory", 3), Normalise(), PreviousAction()))
     assert env.reset().shape == (3, env.observation_space.shape[0])
