@@ -17,7 +17,7 @@ from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.env_checker import check_env as check_sb3
 
 from shiftgym.data import ShiftgymError
-from shiftgym.solvers.fleet import Fleet
+from shiftgym.solvers.data_center.fleet import Fleet
 from tests.worlds import FLEET, VARIANTS, WORLDS, fleet_days, make, make_vec, steps
 
 each_variant = pytest.mark.parametrize(("name", "keywords"), VARIANTS)
