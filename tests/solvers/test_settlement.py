@@ -124,7 +124,9 @@ def test_what_is_put_off_is_the_next_days_backlog() -> None:
     assert not handed_on(FLEET, shares, arrivals, late).any()
 
 
-def test_no_work_is_lost_between_days() -> None:
+@pytest.mark.parametrize("surprise", [1.0, 1.3])
+def test_no_work_is_lost_between_days(surprise: float) -> None:
+    """Neither what was put off, nor what came unforeseen and found the reserved GPUs busy."""
     fleet = replace(FLEET, carry_over=True)
     day = outcome()
     levels = Levels(day.renewables, day.requests, day.arrivals)
@@ -132,6 +134,8 @@ def test_no_work_is_lost_between_days() -> None:
     prices = day.rate(0.1)
     prices[:, -6:] += 1.0  # evening is dear, so work waits for the next day, which is taken to begin like this one
     schedule = DayAhead(fleet, integer=False).plan(prices, levels, backlog=before)
-    result = settle(fleet, schedule, day)
+    arrivals = surprise * day.arrivals
+    result = settle(fleet, schedule, day._replace(arrivals=arrivals))
     assert result.backlog.sum() > 100
-    np.testing.assert_allclose(result.work.sum() + result.backlog.sum(), day.arrivals.sum() + before.sum(), rtol=1e-6)
+    assert (result.late_work.sum() > 100) == (surprise > 1)
+    np.testing.assert_allclose(result.work.sum() + result.backlog.sum(), arrivals.sum() + before.sum(), rtol=1e-6)
