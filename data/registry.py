@@ -152,7 +152,13 @@ def load_trace(spec: str, *, slot: str | float | None = None, window: tuple[Plac
     start, stop = window or (parsed.start, parsed.stop)
     length = slot if slot is not None else parsed.slot or None
     trace = _slots(parsed.name, None if length is None else parse_duration(length))
-    return trace if start is stop is None else trace.window(start, stop)
+    return trace if start is stop is None else _window(trace, start, stop)
+
+
+@functools.lru_cache(maxsize=8, typed=True)  # slot 1 is another place than the fraction 1.0
+def _window(trace: Trace, start: Place, stop: Place) -> Trace:
+    """Part of a trace; cells ask for the same ones again and again, and traces are compared by identity."""
+    return trace.window(start, stop)
 
 
 def _slots(name: str, slot: float | None) -> Trace:

@@ -70,7 +70,7 @@ class ReplayEnv(gymnasium.Env[Observations, Any]):
         self.render_mode = render_mode
         self.order = Windows.check_order(order)
         self.task = self.task_class(**task)
-        self.observation_space, self.action_space = self.task.spaces()
+        self.observation_space, self.action_space = self.task.spaces
         problem = self.task.problem
         self._scalar = problem.outcome_dim == problem.decision_dim == 1
         self._shape = (problem.decision_dim,)

@@ -419,6 +419,7 @@ class Task(ABC):
             raise TraceError(f"start={time!r} is no ISO time: {error}") from None
         return float(stamp.astype(np.int64) / 1e9)
 
+    @cached_property
     def spaces(self) -> tuple[Any, Any]:
         """Observation and action space of one environment."""
         largest = float(np.finfo(np.float32).max)

@@ -76,7 +76,7 @@ class ReplayVectorEnv(VectorEnv[Observations, Any, Any]):
         self.autoreset_mode = autoreset_mode
         self.metadata = {**type(self).metadata, "autoreset_mode": autoreset_mode}
         self.task = task
-        self.single_observation_space, self.single_action_space = self.task.spaces()
+        self.single_observation_space, self.single_action_space = self.task.spaces
         problem = self.task.problem
         self._shape = (num_envs, problem.decision_dim)
         self._families = [(f"violation_{family}", family) for family in problem.families]
