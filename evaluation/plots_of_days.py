@@ -34,10 +34,11 @@ def plot_day(run: Run) -> Figure | None:
     steps = run.steps(scenario.name, agent, run.seeds(scenario.name, agent)[0])
     constants = {key: scenario.env_kwargs[key] for key in DataCenter().parameters() if key in scenario.env_kwargs}
     problem = DataCenter(**constants)
-    if f"decision_{problem.decision_dim - 1}" not in steps:  # whole schedules are not kept
+    widths = {"outcome": problem.outcome_dim, "decision": problem.decision_dim}
+    columns = {name: [f"{name}_{i}" for i in range(width)] for name, width in widths.items()}
+    if not all(names[-1] in steps for names in columns.values()):  # what is very wide is not kept
         return None
-    outcomes = steps[[f"outcome_{i}" for i in range(problem.outcome_dim)]].to_numpy()
-    decisions = steps[[f"decision_{i}" for i in range(problem.decision_dim)]].to_numpy()
+    outcomes, decisions = (steps[names].to_numpy() for names in columns.values())
     regret = steps["regret"].to_numpy()
     day = int(np.argsort(regret, kind="stable")[len(regret) // 2])
     first = int(np.argmax(steps["episode"].to_numpy() == steps["episode"].iloc[day]))

@@ -3,8 +3,11 @@ import re
 import shutil
 import xml.etree.ElementTree as ET
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from rich.console import Console
@@ -16,6 +19,7 @@ from shiftgym.evaluation.drawing import frame, looks_of
 from shiftgym.evaluation.listing import KINDS, listing
 from shiftgym.evaluation.plots import plot_severity
 from shiftgym.evaluation.plots_of_adversaries import plot_adversary
+from shiftgym.evaluation.plots_of_days import plot_day
 from shiftgym.evaluation.plots_of_steps import plot_distribution
 from shiftgym.evaluation.plots_of_training import learning_curves, plot_effort, plot_learning
 from shiftgym.evaluation.report import report
@@ -24,6 +28,7 @@ from shiftgym.evaluation.run import execute
 from shiftgym.evaluation.scenario import Published, Scenario, Suite
 from shiftgym.evaluation.table import Cell, Table, number
 from shiftgym.evaluation.tables import all_tables
+from shiftgym.solvers.data_center import DataCenter
 
 
 @pytest.fixture(scope="module")
@@ -243,3 +248,16 @@ def test_everything_there_is_can_be_listed(kind):
     with console.capture() as capture:
         console.print(table)
     assert first in capture.get()
+
+
+def test_no_day_is_drawn_where_outcomes_are_too_wide_to_be_kept() -> None:
+    scenario = SimpleNamespace(name="fleet", env="shiftgym/DataCenter-v0", env_kwargs={"action": "relative"})
+    decisions = pd.DataFrame({f"decision_{i}": [1.0] for i in range(DataCenter(action="relative").decision_dim)})
+    run: Any = SimpleNamespace(
+        suite=SimpleNamespace(scenarios=[scenario]),
+        contestants=pd.DataFrame({"scenario": ["fleet"], "agent": ["ppo"], "cost": [1.0]}),
+        score="cost",
+        seeds=lambda scenario, agent: [0],
+        steps=lambda scenario, agent, seed: decisions,
+    )
+    assert plot_day(run) is None
