@@ -35,12 +35,16 @@ class ProximalPolicy(Reinforcement):
     clip_range: float = 0.2
     gae_lambda: float = 0.95
 
+    @property
+    def _stride(self) -> int:
+        return self.rollout * self.replays
+
     def _model(self, env: ScaledVecEnv, common: dict[str, Any]) -> BaseAlgorithm:
         common["policy_kwargs"]["log_std_init"] = self.noise
         return PPO(
             env=env,
             n_steps=self.rollout,
-            batch_size=max(2, self.rollout * self.replays // self.batches),
+            batch_size=max(2, self._stride // self.batches),
             n_epochs=self.passes,
             clip_range=self.clip_range,
             gae_lambda=self.gae_lambda,

@@ -106,6 +106,11 @@ class Reinforcement(Agent):
         return {name: chosen[name] if value is None and name in chosen else value for name, value in own.items()}
 
     # ------------------------------------------------------------------ fitting
+    @property
+    def _stride(self) -> int:
+        """Steps from one update to the next: judging more often would wait for nothing, and lose patience."""
+        return self.replays
+
     def _fit(self, task: Task, progress: bool, device: str) -> None:
         if self.tensorboard and importlib.util.find_spec("tensorboard") is None:
             raise ShiftgymError("tensorboard is not installed: pip install 'shiftgym[rl]', or leave the setting out")
@@ -127,7 +132,7 @@ class Reinforcement(Agent):
             _begin_at_anchor(model)
             coach = Coach(
                 judge if held else None,
-                every=max(1, settings["steps"] // self.evaluations),
+                every=max(self._stride, settings["steps"] // self.evaluations),
                 patience=self.patience,
                 folder=self.checkpoint,
                 settings=settings,

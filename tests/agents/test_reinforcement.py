@@ -88,6 +88,11 @@ def test_scaling_is_that_of_the_training_trace(tmp_path: Path) -> None:
         )
 
 
+def test_patience_waits_for_the_first_update() -> None:
+    agent = make_agent("ppo", **{**SHORT, "evaluations": 256, "patience": 1}).fit(make("Provisioning"))
+    assert [epoch.epoch for epoch in agent.history_][:2] == [0, 128]  # 8 replays of 16 steps
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_training_begins_with_the_anchor_and_pays_in_costs_that_decisions_change(name: str) -> None:
     """Action zero everywhere; where stock is kept, a reward for what it saves later, which regret would take back."""
