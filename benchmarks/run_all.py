@@ -37,7 +37,7 @@ RUN = {
     "data_center_solver": "--sizes 3 10 --peer-sizes 3 --scenarios 20",
     "replay_speed": "--seconds 0.7 --rounds 3",
     "data_center_replay": "",
-    "sb3_throughput": "--seconds 1 --rounds 3 --rows 16 --frames 4096",
+    "sb3_throughput": "--seconds 1 --rounds 5 --frames 4096",
     "three_d_training": "",
     "stream_requests": "--rows 2000000",
     "report_speed": "--rows 200000",
