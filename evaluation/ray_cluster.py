@@ -56,10 +56,12 @@ class RayCluster(Pool):
         call = ray.remote(num_cpus=1, max_retries=TRIES - 1)(_call)
         sent = [ray.put(thing) for thing in (pack(), function, str(Path.cwd()))]
         waiting = deque(tasks)
+        # a cluster of our own runs no more than ``jobs`` at once: as many wait at its door, so that no worker waits
+        most = len(tasks) if self._jobs is None else self._jobs * (2 if self._started else 1)
         running: dict[Any, T] = {}
         try:
             while waiting or running:
-                while waiting and len(running) < (self._jobs or len(tasks)):
+                while waiting and len(running) < most:
                     task = waiting.popleft()
                     running[call.remote(*sent, task)] = task
                 for done in ray.wait(list(running), num_returns=1)[0]:
@@ -78,7 +80,8 @@ class RayCluster(Pool):
         ray = self._ray
         if ray.is_initialized():
             return
-        here = {} if self._address else {"num_cpus": self._jobs, "object_store_memory": _STORE_BYTES}
+        alone = {"num_cpus": self._jobs, "object_store_memory": _STORE_BYTES, "include_dashboard": False}
+        here = {} if self._address else alone
         try:
             ray.init(address=self._address or "local", log_to_driver=False, logging_level="ERROR", **here)
         except (ConnectionError, ValueError, RuntimeError) as error:
