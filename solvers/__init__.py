@@ -6,7 +6,7 @@ from typing import Any
 
 from ..data.errors import UnknownNameError
 from .allocation import ProductAllocation
-from .base import Adjoint, DecisionProblem, ProblemError
+from .base import Adjoint, DecisionProblem, Judged, ProblemError
 from .data_center import DataCenter, DataCenterHour
 from .inventory import Inventory
 from .portfolio import Portfolio
@@ -20,6 +20,7 @@ __all__ = [
     "DataCenterHour",
     "DecisionProblem",
     "Inventory",
+    "Judged",
     "Portfolio",
     "PowerScheduling",
     "ProblemError",
