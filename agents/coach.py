@@ -92,9 +92,10 @@ def replayed_cost(task: Task, act: Callable[[Observations], Floats]) -> float:
     for step in range(steps):
         place = rows + step * stride
         decisions, outcomes = problem.project(act(task.observe(place, state))), points.outcomes[place]
-        total += float(problem.cost(outcomes, decisions, state).mean())
+        judged = problem.judge(outcomes, decisions, state)
+        total += float(judged.cost.mean())
         if problem.stateful:
-            state = problem.carry(outcomes, decisions, state)
+            state = judged.state
     return total / steps
 
 

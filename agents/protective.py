@@ -32,7 +32,7 @@ from .conformal import check_share, drawn_at_random
 from .uncertainty import GROUPS, NETWORKS, Learning, Series, predict
 
 if TYPE_CHECKING:
-    from ..solvers.data_center.day import DataCenter
+    from ..solvers.data_center import DataCenter
     from ..solvers.data_center.scenario_program import Scenarios
     from ..solvers.data_center.second_order import SecondOrder
 

@@ -31,7 +31,7 @@ from .threads import single_thread
 from .trained import Samples, descend, kept_generator
 
 if TYPE_CHECKING:
-    from ..solvers.data_center.day import DataCenter
+    from ..solvers.data_center import DataCenter
 
 #: Groups of uncertain series in the order of an outcome: kW, requests per second, GPU hours per hour.
 GROUPS = ("renewables", "requests", "arrivals")

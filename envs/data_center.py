@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.trace import Trace
-from ..solvers.data_center.day import DataCenter
+from ..solvers.data_center import DataCenter
 from ..solvers.data_center.instances import power_of_work
 from ..solvers.data_center.schedule import Schedule
 from .fleet_columns import FleetColumns, calendar

@@ -9,9 +9,9 @@ import numpy as np
 
 from ..data.errors import ShiftgymError
 from ..data.trace import Trace
+from ..solvers.data_center import DataCenterHour
 from ..solvers.data_center.day_ahead import DayAhead, Levels
 from ..solvers.data_center.hour import slices
-from ..solvers.data_center.hourly import DataCenterHour
 from ..solvers.data_center.instances import power_of_work
 from ..solvers.data_center.settlement import Outcome
 from .fleet_columns import FleetColumns, calendar

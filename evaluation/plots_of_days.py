@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..solvers.data_center.day import DataCenter
+from ..solvers.data_center import DataCenter
 from .drawing import WIDTH, headline
 from .results import Run
 

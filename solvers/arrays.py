@@ -141,7 +141,7 @@ def on_numpy(function: Callable[..., T], *arrays: Array) -> T:
     Sorting and small elementwise work is several times faster in NumPy than in torch on a CPU; tensors on
     another device, and NumPy arrays, go through unchanged.
     """
-    first = next(array for array in arrays if array is not None)
+    first = arrays[0] if arrays[0] is not None else next(array for array in arrays if array is not None)
     if isinstance(first, np.ndarray) or first.device.type != "cpu":
         return function(*arrays)
     import torch  # only a caller that holds a tensor gets here, so torch is loaded already

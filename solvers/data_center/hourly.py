@@ -117,6 +117,13 @@ class DataCenterHour(FleetProblem):
         serves = serving.service_of[:, None] == np.arange(self._services)
         self._instances = serves * (serving.share / serving.capacity[best])[:, None]
         self._per_instance = np.stack((serving.idle_power[best], serving.gpus[best]))
+        # the first pair of each class, the first class of each service, and its first pair
+        services, classes = np.arange(self._services), np.arange(len(serving.classes))
+        self._firsts = (
+            np.searchsorted(serving.klass, classes),
+            np.searchsorted(serving.service_of, services),
+            np.searchsorted(serving.service, services),
+        )
         #: kW of the cheapest pairs beyond their idle power, per request and second of a service
         self._adds = np.bincount(serving.service_of, serving.share * serving.dynamic_power[best])
         self._power_of_work = power_of_work(fleet)
@@ -213,12 +220,10 @@ class DataCenterHour(FleetProblem):
         gpus = serving.gpus.astype(float) @ instances
         instances = instances * np.minimum(1.0, self._inference / np.maximum(gpus, 1e-9))[..., None, :]
         load = np.minimum(load, instances * serving.capacity[:, None])
-        classes = np.searchsorted(serving.klass, np.arange(len(serving.share)))
-        per_class = np.add.reduceat(_sum(load, -1), classes, axis=-1)
-        services = np.arange(self._services)
-        level = np.minimum.reduceat(per_class / serving.share, np.searchsorted(serving.service_of, services), axis=-1)
-        power = serving.dynamic_power[:, None] * load
-        dynamic = np.add.reduceat(power, np.searchsorted(serving.service, services), axis=-2)
+        of_class, of_service, pairs_of_service = self._firsts
+        per_class = np.add.reduceat(_sum(load, -1), of_class, axis=-1)
+        level = np.minimum.reduceat(per_class / serving.share, of_service, axis=-1)
+        dynamic = np.add.reduceat(serving.dynamic_power[:, None] * load, pairs_of_service, axis=-2)
         asked = _sum(shares * self._in_window[..., None], -1)
         run = np.minimum(asked, state.waiting)
         shares = shares * (run / np.maximum(asked, 1e-12))[..., None]

@@ -118,7 +118,7 @@ class FleetProblem(DecisionProblem):
     # ------------------------------------------------------------------ constraints
     def project(self, decisions: Array) -> Array:
         """Clip to the bounds what leaves them by more than the tolerance."""
-        return self._project(decisions) if isinstance(decisions, np.ndarray) else on_numpy(self._project, decisions)
+        return on_numpy(self._project, decisions)
 
     def _project(self, decisions: Values) -> Values:
         inside = (decisions >= self._inside[0]) & (decisions <= self._inside[1])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from shiftgym.data.errors import ShiftgymError, TraceError, UnknownNameError
-from shiftgym.solvers.data_center.day import DataCenter
+from shiftgym.solvers.data_center import DataCenter
 from shiftgym.solvers.data_center.day_ahead import Schedule
 from shiftgym.solvers.data_center.fleet import Fleet
 from shiftgym.solvers.data_center.hour import slices
