@@ -37,6 +37,9 @@ class Transform:
         """Options of a reset of all rows."""
         return {}
 
+    def restart(self) -> None:
+        """Forget what steps have taught: a reset with a seed begins anew, so that the same seed gives the same."""
+
     def act(self, actions: Floats) -> Floats:
         """What is requested (n, d) in place of the actions (n, d)."""
         return actions
@@ -193,7 +196,8 @@ class Lagrangian(SafetyCost):
     """Rewards less a multiplier times the safety cost, which rises while the cost is above its limit, and falls below.
 
     Dual ascent on max E[reward] subject to E[safety cost] <= limit: after each step the multiplier moves by
-    ``learning_rate`` times the mean excess. ``info["multiplier"]`` shows it. Zero learning rate freezes it.
+    ``learning_rate`` times the mean excess. ``info["multiplier"]`` shows it. Zero learning rate freezes it. It goes on
+    rising or falling over episodes, until a reset with a seed, which begins where it began.
 
     Parameters
     ----------
@@ -215,7 +219,12 @@ class Lagrangian(SafetyCost):
         families: Sequence[str] | None = None,
     ) -> None:
         super().__init__(families)
-        self.limit, self.learning_rate, self.multiplier = limit, learning_rate, multiplier
+        self.limit, self.learning_rate, self.start = limit, learning_rate, multiplier
+        self.restart()
+
+    def restart(self) -> None:
+        """The multiplier goes back to its start."""
+        self.multiplier = self.start
 
     def pay(self, rewards: Floats, info: dict[str, Floats]) -> Floats:
         """Less the price of what is broken, at the multiplier that the step began with."""

@@ -90,6 +90,8 @@ class Chain:
         """Options of a reset of all rows: those of the transforms, then those given."""
         if self.generator is None or seed is not None:
             self.generator = seeding.np_random(seed if isinstance(seed, int) else None)[0]
+            for transform in self._transforms:
+                transform.restart()
         drawn: dict[str, Any] = {}
         for transform in self._transforms:
             drawn |= transform.options(self.generator)

@@ -53,8 +53,12 @@ class RayCluster(Pool):
             return
         ray = self._ray
         self._start()
-        call = ray.remote(num_cpus=1, max_retries=TRIES - 1)(_call)
-        sent = [ray.put(thing) for thing in (pack(), function, str(Path.cwd()))]
+        registered, folder = pack(), str(Path.cwd())
+
+        def bound(task: T) -> Outcome[T, R]:  # Ray sends it once, and only tasks after that
+            return _call(registered, function, folder, task)
+
+        call = ray.remote(num_cpus=1, max_retries=TRIES - 1, name="shiftgym")(bound)
         waiting = deque(tasks)
         # a cluster of our own runs no more than ``jobs`` at once: as many wait at its door, so that no worker waits
         most = len(tasks) if self._jobs is None else self._jobs * (2 if self._started else 1)
@@ -63,7 +67,7 @@ class RayCluster(Pool):
             while waiting or running:
                 while waiting and len(running) < most:
                     task = waiting.popleft()
-                    running[call.remote(*sent, task)] = task
+                    running[call.remote(task)] = task
                 for done in ray.wait(list(running), num_returns=1)[0]:
                     yield self._outcome(done, running.pop(done))
         finally:

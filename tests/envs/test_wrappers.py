@@ -127,6 +127,10 @@ def test_the_multiplier_rises_while_too_much_is_broken() -> None:
     assert seen[0] == 0.0
     assert seen[-1] > 5
     assert np.all(np.diff(seen) >= 0)
+    env.reset()
+    assert env.step(np.zeros(1, np.float32))[4]["multiplier"] > 5  # it goes on over episodes
+    env.reset(seed=0)
+    assert env.step(np.zeros(1, np.float32))[4]["multiplier"] == 0.0  # and the same seed gives the same
     with pytest.raises(ShiftgymError, match="constraint family"):
         wrap(make("Provisioning"), SafetyCost(["nonsense"]))
 

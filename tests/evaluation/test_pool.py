@@ -299,8 +299,12 @@ def stamps(folder):
 
 
 def workers_of(child):
-    family = psutil.Process(child.pid).children(recursive=True)
-    return [one for one in family if any(sign in " ".join(one.cmdline()) for sign in ("popen_loky", "ray::_call"))]
+    workers = []
+    for one in psutil.Process(child.pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # it may end while it is looked at
+            if any(sign in " ".join(one.cmdline()) for sign in ("popen_loky", "ray::shiftgym")):
+                workers.append(one)
+    return workers
 
 
 def kill(child, what):
