@@ -41,7 +41,7 @@ RUN = {
     "three_d_training": "",
     "stream_requests": "--rows 2000000",
     "report_speed": "--rows 200000",
-    "pool_scaling": "--cells 200 --work 0.1 --rounds 1",
+    "pool_scaling": "",
 }
 LEFT_OUT = {
     "diffusion_dfl_training": "needs a checkout of the authors' code, which takes minutes per iteration",
