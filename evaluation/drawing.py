@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -61,9 +63,12 @@ def save(figure: Figure, path: Path) -> Path:
     assert layout is not None
     layout.execute(figure)  # once, for both
     figure.set_layout_engine("none")
-    for suffix, options in ((".svg", {"metadata": {"Date": None}}), (".png", {"dpi": 200})):
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format=suffix[1:], **options)
+    vector, pixels = io.BytesIO(), io.BytesIO()
+    # what savefig calls, after a first drawing that is for layouts
+    FigureCanvasSVG(figure).print_svg(vector, metadata={"Date": None})  # type: ignore[no-untyped-call]
+    figure.set_dpi(200)
+    FigureCanvasAgg(figure).print_png(pixels)  # type: ignore[no-untyped-call]
+    for suffix, buffer in ((".svg", vector), (".png", pixels)):
         with atomic_write(path.with_suffix(suffix), "wb") as file:
             file.write(buffer.getvalue())
     return path.with_suffix(".png")
