@@ -235,7 +235,7 @@ def score_weights(problem: DecisionProblem, scenarios: Tensor, outcomes: Tensor,
     given = problem.given(scenarios, state)
     decisions = problem.solve(given).requires_grad_()
     with torch.enable_grad():
-        (cotangent,) = torch.autograd.grad(problem.cost(outcomes, decisions, state).sum(), decisions)
+        (cotangent,) = torch.autograd.grad(problem.objective(outcomes, decisions, state).sum(), decisions)
     weights: Tensor = problem.adjoint(given, decisions.detach(), cotangent).score
     count = weights.shape[1]
     if count > 1:

@@ -185,6 +185,6 @@ def perfect_costs(problem: DecisionProblem, outcomes: Tensor, state: Tensor | No
 
 
 def costs(problem: DecisionProblem, decisions: Tensor, outcomes: Tensor, state: Tensor | None) -> Tensor:
-    """Cost (B,) of decisions (B, d), with its gradient."""
-    cost: Tensor = problem.cost(outcomes, decisions.double(), state)
+    """Cost (B,) of decisions (B, d) as training sees it, the problem's objective, with its gradient."""
+    cost: Tensor = problem.objective(outcomes, decisions.double(), state)
     return cost

@@ -128,6 +128,10 @@ class DecisionProblem(ABC):
         Leading axes broadcast: decisions (n, d) that meet the same outcome may come with one (1, D).
         """
 
+    def objective(self, outcomes: Array, decisions: Array, previous: Array | None = None) -> Array:
+        """What training minimises, shape (...): the cost, unless it leaves out what a decision must also do."""
+        return self.cost(outcomes, decisions, previous)
+
     def carry(self, outcomes: Array, decisions: Array, previous: Array | None = None) -> Array:
         """State (..., S) that a step hands on to the next: its decision, unless a problem says otherwise."""
         return decisions
