@@ -262,13 +262,18 @@ def density(samples: Array, place: Array, mass: Array) -> Array:
 
     Sums over the scenarios M with ``mass`` (B or 1, M), which sums to one.
     """
+    return closeness(samples, place, mass).sum(1)
+
+
+def closeness(samples: Array, place: Array, mass: Array) -> Array:
+    """What each of the samples (B, M, N) adds to the :func:`density` at (B, N)."""
     xp = namespace(samples)
     mass = mass[..., None]
     mean = (mass * samples).sum(1)[:, None]
     spread = xp.sqrt((mass * (samples - mean) ** 2).sum(1))[:, None]
     width = xp.maximum(1.06 * spread * samples.shape[1] ** -0.2, constant(1e-9, samples))
     kernel = xp.exp(-0.5 * ((samples - place[:, None]) / width) ** 2) / (width * (2 * np.pi) ** 0.5)
-    return (mass * kernel).sum(1)
+    return mass * kernel
 
 
 def in_double(function: Callable[..., T]) -> Callable[..., T]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 from ...data.errors import UnknownNameError
 from ..arrays import Array, beyond, in_double, kind, largest, masses, namespace, nothing, on_numpy
 from ..backend import CAN
+from ..base import Adjoint, ProblemError
 from ..memory import digest, keep
 from .day_ahead import DayAhead
 from .decision_box import decision_box
 from .fleet import Fleet
+from .level_loss import level_loss, level_prices
+from .level_sensitivity import levels_gradient, levels_influence
 from .problem import FleetProblem
-from .protective_levels import quantile, smallest_box
+from .protective_levels import protective_levels
 from .scenario_program import Scenarios
 from .schedule import Levels, Schedule, layout
 from .schedule_projection import within_battery, within_limits
@@ -410,12 +413,8 @@ class DataCenter(FleetProblem):
         return self.outcome_dim + self.state_dim
 
     def _solve(self, scenarios: Values, weights: Values | None) -> Values:
-        mass = np.broadcast_to(masses(scenarios, weights), scenarios.shape[:2])
-        ends = np.cumsum([count * self.fleet.slots for count in self.rows.values()])
-        renewables, requests, arrivals, _ = np.split(scenarios, ends, axis=-1)
-        upper = [smallest_box(group, mass, self.promise) for group in (requests, arrivals)]
-        lower = -quantile(-renewables, mass, self.promise)
-        levels = np.concatenate((lower, *upper), axis=-1)
+        mass = self._mass(scenarios, weights)
+        levels = protective_levels(scenarios[..., : self.uncertain_dim], mass, self.promise, self._sizes)
         known = scenarios[:, 0, : self.outcome_dim]
         if self.action != "schedule":
             return self._decided(np.maximum(levels, 0.0), known)
@@ -423,3 +422,76 @@ class DataCenter(FleetProblem):
         states = scenarios[:, 0, self.outcome_dim :] if stated else self.known_state(None, known.shape[:1])
         rows = [self._for(*row) for row in zip(np.maximum(levels, 0.0), known, states, strict=True)]
         return np.reshape(rows, (len(rows), self.decision_dim))
+
+    # ------------------------------------------------------------------ training
+    @property
+    def _sizes(self) -> list[int]:
+        """Numbers of levels: of renewables, requests and arrivals."""
+        return [count * self.fleet.slots for count in self.rows.values()]
+
+    def objective(self, outcomes: Array, decisions: Array, previous: Array | None = None) -> Array:
+        """Price of the levels and of breaking them [1000 $], as the settled cost leaves out what is not served.
+
+        Least, on average, at levels that keep the promise: see :mod:`~shiftgym.solvers.data_center.level_loss`. It has
+        a gradient in decisions and outcomes; with ``action="schedule"`` it is the settled cost, which has none.
+
+        Raises
+        ------
+        ProblemError
+            With ``promise`` 1, which has no finite price.
+        """
+        if self.action == "schedule":
+            return super().objective(outcomes, decisions, previous)
+        if self.promise == 1:
+            raise ProblemError("promise is 1, which no price of a breach keeps: give a share below 1 to train for")
+        levels = decisions * on_numpy(self.forecast, outcomes) if self.action == "relative" else decisions
+        price = on_numpy(self._level_prices, outcomes)
+        return level_loss(outcomes[..., : self.uncertain_dim], levels, price, self.promise, self._sizes)
+
+    def _level_prices(self, outcomes: Values) -> Values:
+        told = outcomes[..., self.uncertain_dim :][..., : 2 * self.fleet.size * self.fleet.slots]
+        prices, carbon = np.moveaxis(told.reshape(*told.shape[:-1], 2, self.fleet.size, self.fleet.slots), -3, 0)
+        worth = level_prices(self.fleet, prices + self.fleet.carbon_price * carbon)
+        return worth.reshape(*told.shape[:-1], self.uncertain_dim)
+
+    def adjoint(self, scenarios: Array, decisions: Array, cotangent: Array, weights: Array | None = None) -> Adjoint:
+        """Sensitivities of the levels: see :mod:`~shiftgym.solvers.data_center.level_sensitivity`.
+
+        The multiplier is dF/dlevel, zero where a decision is at a bound, which does not move. Known columns have
+        gradient zero. A schedule has no gradient: with ``action="schedule"`` this raises :class:`ProblemError`.
+        """
+        return self._sensitivity(self._adjoint, scenarios, decisions, cotangent, weights)
+
+    def pullback(self, scenarios: Array, decisions: Array, cotangent: Array, weights: Array | None = None) -> Array:
+        """dF/dy_m (B, M, D) of :meth:`adjoint`."""
+        return self._sensitivity(self._gradient, scenarios, decisions, cotangent, weights)
+
+    def _sensitivity(self, method: Callable[..., Any], scenarios: Array, *others: Array) -> Any:
+        if self.action == "schedule":
+            raise self._no_gradient()
+        self.check_scenarios(scenarios, others[-1])
+        return on_numpy(in_double(method), scenarios, *others)
+
+    def _adjoint(self, scenarios: Values, decisions: Values, cotangent: Values, weights: Values | None) -> Adjoint:
+        values, mass = scenarios[..., : self.uncertain_dim], self._mass(scenarios, weights)
+        pull = self._pull(scenarios, decisions, cotangent)
+        score = levels_influence(values, mass, self.promise, self._sizes, pull)
+        return Adjoint(pull, self._gradient(scenarios, decisions, cotangent, weights), score)
+
+    def _gradient(self, scenarios: Values, decisions: Values, cotangent: Values, weights: Values | None) -> Values:
+        values, mass = scenarios[..., : self.uncertain_dim], self._mass(scenarios, weights)
+        pull = self._pull(scenarios, decisions, cotangent)
+        moved = levels_gradient(values, mass, self.promise, self._sizes, pull)
+        return np.concatenate((moved, np.zeros_like(scenarios[..., self.uncertain_dim :])), axis=-1)
+
+    def _pull(self, scenarios: Values, decisions: Values, cotangent: Values) -> Values:
+        """dF/dlevel (B, (D + S + K) T)."""
+        pull = np.where((decisions > self.low) & (decisions < self.high), cotangent, 0.0)
+        if self.action == "relative":
+            forecast = self.forecast(scenarios[:, 0])
+            pull = np.divide(pull, forecast, out=np.zeros_like(pull), where=forecast > 0)
+        return pull
+
+    @staticmethod
+    def _mass(scenarios: Values, weights: Values | None) -> Values:
+        return np.broadcast_to(masses(scenarios, weights), scenarios.shape[:2])

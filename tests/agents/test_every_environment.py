@@ -13,7 +13,7 @@ import pytest
 
 from shiftgym.agents import Agent, agent_class, list_agents, load_agent, make_agent
 from shiftgym.data.errors import ShiftgymError
-from tests.worlds import BUDGETS, demand, make, make_vec
+from tests.worlds import BUDGETS, FLEET, demand, make, make_vec
 
 NAMES = [name for name in list_agents() if name != "sb3"]  # which is made of a zip
 TASKS: list[tuple[str, dict[str, Any]]] = [
@@ -29,7 +29,7 @@ TASKS: list[tuple[str, dict[str, Any]]] = [
 ]
 #: Where the same seed must lead to the same agent: who draws from elsewhere does so in every environment.
 FIT_TWICE = {"Provisioning", "DataCenter"}
-#: Agents that follow the gradient of the cost of decisions, which a settled day has not.
+#: Agents that follow the gradient of the cost of decisions, which a settled hour has not.
 FOLLOW_THE_COST = {
     "dfl",
     "bandit",
@@ -72,7 +72,7 @@ def test_fits_decides_and_survives_a_save(agent_name: str, name: str, keywords: 
         with pytest.raises(ShiftgymError, match=f"agent '{agent_name}' is made for {made_for[0]}"):
             make_agent(agent_name, **budget).fit(make(name, **keywords))
         return
-    if name.startswith("DataCenter") and agent_name in FOLLOW_THE_COST:
+    if name == "DataCenterHourly" and agent_name in FOLLOW_THE_COST:
         with pytest.raises(ShiftgymError, match=r"gives no gradient of its cost|do not continue a history"):
             make_agent(agent_name, **budget).fit(make(name, **keywords))
         return
@@ -91,7 +91,19 @@ def test_fits_decides_and_survives_a_save(agent_name: str, name: str, keywords: 
     assert replay(load_agent(tmp_path), name, keywords) == scores
 
 
-@pytest.mark.parametrize(("name", "keywords"), [("PowerScheduling", {}), ("Inventory", {"shortage": 12.0})])
+@pytest.mark.parametrize("agent_name", sorted(FOLLOW_THE_COST))
+def test_who_follows_the_cost_decides_on_multiples_of_a_forecast(agent_name: str) -> None:
+    """Of days whose batteries and waiting work go on."""
+    keywords = {"integer": False, "action": "relative", "fleet": {**FLEET, "carry_over": True, "terminal": "free"}}
+    agent = make_agent(agent_name, **BUDGETS[agent_name]).fit(make("DataCenter", **keywords))
+    scores = replay(agent, "DataCenter", keywords)
+    assert np.isfinite(list(scores.values())).all()
+    assert scores["violation_bounds"] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "keywords"), [("PowerScheduling", {}), ("Inventory", {"shortage": 12.0}), ("DataCenter", {})]
+)
 def test_decision_focused_training_lowers_the_cost_it_trains_on(name: str, keywords: dict[str, Any]) -> None:
     """From the same seed, on the training trace itself, against accuracy alone, where missing costs most."""
     env = make(name, **keywords)
@@ -101,7 +113,7 @@ def test_decision_focused_training_lowers_the_cost_it_trains_on(name: str, keywo
         agent = make_agent(agent_name, **budget).fit(env)
         task = env.unwrapped.task
         observations, outcomes = task.dataset()
-        costs[agent_name] = task.problem.cost(outcomes, task.problem.project(agent.act(observations))).mean()
+        costs[agent_name] = task.problem.objective(outcomes, task.problem.project(agent.act(observations))).mean()
     assert costs["dfl"] < 0.95 * costs["two-stage"]
 
 

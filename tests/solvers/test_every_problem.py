@@ -108,7 +108,6 @@ CASES = [
         day,
         [{"action": "level"}, {"integer": 1}, {"promise": 0.0}, {"fleet": {"windows": [1.5]}}, {"solver": "high"}],
         None,
-        smooth=False,
     ),
     Case(
         "DataCenterHour",
@@ -159,9 +158,9 @@ def test_read_only_scenarios_and_chunks(case: Case, monkeypatch: pytest.MonkeyPa
     y.setflags(write=False)
     z = problem.solve(y)
     gradient = problem.adjoint(y, z, np.ones_like(z))
-    module, size = case.chunks
-    assert case.chunks is not None
-    monkeypatch.setattr(importlib.import_module(f"shiftgym.solvers.{module}"), "_CHUNK", size)
+    if case.chunks:
+        module, size = case.chunks
+        monkeypatch.setattr(importlib.import_module(f"shiftgym.solvers.{module}"), "_CHUNK", size)
     np.testing.assert_allclose(problem.solve(y), z, atol=1e-9)
     for ours, theirs in zip(gradient, problem.adjoint(y, z, np.ones_like(z)), strict=True):
         np.testing.assert_allclose(theirs, ours, atol=1e-9)
