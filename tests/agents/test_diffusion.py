@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from shiftgym.agents import diffusion
+from shiftgym.agents import diffusion, mixed_precision
 from shiftgym.agents.diffusion import Diffusion, cumulative_signal
 from shiftgym.agents.mixed_precision import PRECISIONS, Rounded
 from shiftgym.agents.networks import Encoder, layers
@@ -403,6 +404,34 @@ def test_bfloat16_gradients_add_up_in_the_weights_precision() -> None:
     rounded = Rounded(body)
     torch.stack([rounded(torch.zeros(1, 1)) for _ in range(1000)]).sum().backward()
     assert body[0].bias.grad == 1000
+
+
+def test_bfloat16_is_the_same_without_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other processors and devices multiply weights as they are, with and without gradients."""
+    torch.manual_seed(0)
+    body, first = layers(40, (30,), 3), torch.randn(50, 40)
+    as_it_is_best = Rounded(body)
+    monkeypatch.setattr(mixed_precision, "_tiled", lambda weight: False)
+    plain = Rounded(body)
+    assert all(layer.tiles is None for layer in plain.rounded)
+    with torch.no_grad():
+        torch.testing.assert_close(plain(first.clone()), as_it_is_best(first.clone()), atol=0.01, rtol=0.01)
+    torch.testing.assert_close(plain(first), as_it_is_best(first), atol=0.01, rtol=0.01)
+    slopes = [gradients(rounded(first).square().sum(), body) for rounded in (plain, as_it_is_best)]
+    torch.testing.assert_close(*slopes, atol=0.05, rtol=0.02)
+
+
+def test_a_copy_in_bfloat16_has_the_weights_of_the_copied_network() -> None:
+    model = make(precision="bfloat16")
+    model.context(torch.zeros(1, 2))  # rounds the weights
+    copied = copy.deepcopy(model)
+    x = torch.randn(3, 2)
+    drawn = [one.sample(x, 4, torch.Generator().manual_seed(0)) for one in (model, copied)]
+    assert torch.equal(*drawn)
+    assert all(parameter.grad is None for parameter in model.parameters())
+    drawn[1].sum().backward()
+    assert all(parameter.grad is not None for parameter in copied.body.parameters())
+    assert all(parameter.grad is None for parameter in model.parameters())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -270,6 +270,15 @@ def test_ctrl_c_in_a_pool_of_processes(log, own_module):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no SIGINT to oneself")
+@pytest.fixture
+def heard():
+    """SIGINT raises, as in a terminal, and not as where tests were started in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 def test_ctrl_c_is_raised_between_two_outcomes_and_nowhere_else(two):
     outcomes = two.run(abs, [-1, -2, -3])
     next(outcomes)
