@@ -269,7 +269,6 @@ def test_ctrl_c_in_a_pool_of_processes(log, own_module):
     assert "Traceback" not in errors
 
 
-@pytest.mark.skipif(os.name == "nt", reason="no SIGINT to oneself")
 @pytest.fixture
 def heard():
     """SIGINT raises, as in a terminal, and not as where tests were started in the background, which ignores it."""
@@ -278,6 +277,7 @@ def heard():
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no SIGINT to oneself")
 @pytest.mark.usefixtures("heard")
 def test_ctrl_c_is_raised_between_two_outcomes_and_nowhere_else(two):
     outcomes = two.run(abs, [-1, -2, -3])
