@@ -33,8 +33,8 @@ WORST = -10.0
 class ScaledVecEnv(VecEnvWrapper):
     """Replays as a policy network sees them: scaled observations, actions in [-1, 1], scaled rewards.
 
-    The reward is the least cost of the outcome from the state that episodes begin in, less the cost: minus the regret,
-    unless decisions change the state. It is cut off at :data:`WORST`.
+    The reward is the problem's objective of the perfect decision in the state that episodes begin in, less that of the
+    decision: minus the regret, unless decisions change the state. It is cut off at :data:`WORST`.
 
     Parameters
     ----------
@@ -67,20 +67,19 @@ class ScaledVecEnv(VecEnvWrapper):
     def step_wait(self) -> Any:
         """Scaled results of the step."""
         self._seen, _, done, infos = self.venv.step_wait()
-        costs = np.array([info["cost"] for info in infos])
-        if self._replays.task.oracle_follows_path:  # the least cost from the state at hand is what decisions change
-            met = self._replays.last_outcome
-            least = self._problem.least_cost(met, self._problem.perfect(met))
-        else:
-            least = np.array([info["oracle_cost"] for info in infos])
-        rewards = np.maximum((least - costs) / self._scaling.unit, WORST).astype(np.float32)
+        met, replays = self._replays.last_outcome, self._replays
+        # not the best from the state at hand, which is what decisions change
+        best = self._problem.perfect(met) if replays.task.oracle_follows_path else replays.last_oracle
+        regret = self._problem.objective(met, replays.last_decision, replays.last_state)
+        regret -= self._problem.objective(met, best)
+        rewards = np.maximum(-regret / self._scaling.unit, WORST).astype(np.float32)
         for row in np.flatnonzero(done):
             infos[row]["terminal_observation"] = self._scaling.see(infos[row]["terminal_observation"])
         return self._scaling.see(self._seen), rewards, done, infos
 
 
-def replayed_cost(task: Task, act: Callable[[Observations], Floats]) -> float:
-    """Mean cost of a policy at the decision points of a task.
+def replayed_objective(task: Task, act: Callable[[Observations], Floats]) -> float:
+    """Mean objective of a policy at the decision points of a task: its cost, where that leaves nothing out.
 
     Where the problem hands a state on, the points are replayed in paths side by side, of the length of an episode.
     """
@@ -92,10 +91,9 @@ def replayed_cost(task: Task, act: Callable[[Observations], Floats]) -> float:
     for step in range(steps):
         place = rows + step * stride
         decisions, outcomes = problem.project(act(task.observe(place, state))), points.outcomes[place]
-        judged = problem.judge(outcomes, decisions, state)
-        total += float(judged.cost.mean())
+        total += float(problem.objective(outcomes, decisions, state).mean())
         if problem.stateful:
-            state = judged.state
+            state = problem.carry(outcomes, decisions, state)
     return total / steps
 
 

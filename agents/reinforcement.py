@@ -22,7 +22,7 @@ from ..envs.task import Floats, Observations, Task
 from ..envs.vector import ReplayVectorEnv
 from .actor import Actor
 from .base import Agent, Epoch, State
-from .coach import Coach, ScaledVecEnv, replayed_cost
+from .coach import Coach, ScaledVecEnv, replayed_objective
 from .scaling import Scaling
 from .threads import single_thread
 from .tuned import tuned
@@ -36,9 +36,9 @@ class Reinforcement(Agent):
     """Trains a policy by stable-baselines3 on random windows of the training trace, replayed side by side.
 
     The last part of the training trace is held out: the policy is judged there from time to time, acting without
-    noise, and the best one is kept, which may be the anchor that training begins with. The reward is minus the cost of
-    a step and what perfect information would have paid at an episode's start, which no decision changes: it has the
-    same best policy with less noise. Where decisions do not change what comes next, the return of a decision is its own
+    noise, and the best one is kept, which may be the anchor that training begins with. The reward is minus the
+    objective of a step (its cost, where that leaves nothing out) and what perfect information would have paid at an
+    episode's start, which no decision changes: it has the same best policy with less noise. Where decisions do not change what comes next, the return of a decision is its own
     reward (``gamma=0``). What the network sees and says is scaled, see :class:`~shiftgym.agents.scaling.Scaling`.
 
     A setting that is None takes the value that was tuned for the environment, see :mod:`~shiftgym.agents.tuned`.
@@ -122,7 +122,7 @@ class Reinforcement(Agent):
 
         def judge(actor: Actor) -> float:
             assert held is not None
-            return replayed_cost(held, lambda observations: self._decide(actor, observations))
+            return replayed_objective(held, lambda observations: self._decide(actor, observations))
 
         with _kept_generators(), single_thread(), warnings.catch_warnings(), Progress(disable=not progress) as bar:
             warnings.filterwarnings("ignore", ".* on the GPU", UserWarning)  # who asks for one knows

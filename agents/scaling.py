@@ -59,7 +59,7 @@ class Scaling:
         centre = problem.solve(outcomes[None])[0] if anchor == "saa" else added.mean(0)
         blank = cls(anchor, encoder.mean.numpy(), encoder.scale.numpy(), centre, reach * added.std(0), 1.0)
         decisions = problem.project(blank.decide(problem, task.layout, observations, np.zeros_like(added)))
-        regret = problem.cost(outcomes, decisions, state) - problem.cost(outcomes, perfect, state)
+        regret = problem.objective(outcomes, decisions, state) - problem.objective(outcomes, perfect, state)
         return cls(anchor, blank.mean, blank.scale, blank.centre, blank.reach, max(float(regret.mean()), 1e-12))
 
     def see(self, observations: Observations) -> Observations:

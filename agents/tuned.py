@@ -1,7 +1,6 @@
 """Hyper-parameters of the reinforcement learners by environment.
 
-``benchmarks/reinforcement_settings.py`` is how they were chosen, on the last fifth of the training traces. Data
-centers, where a step takes a schedule each, have those that all share.
+``benchmarks/reinforcement_settings.py`` is how they were chosen, on the last fifth of the training traces.
 """
 
 from __future__ import annotations
@@ -29,6 +28,8 @@ TUNED: dict[str, dict[str, dict[str, Any]]] = {
     "Portfolio": {name: {"anchor": "saa", "reach": 0.5} for name in SHARED},
     "ProductAllocation": {name: {"anchor": "saa", "reach": 0.5} for name in SHARED},
     "Inventory": {name: {"anchor": "saa", "reach": 1.5} for name in SHARED},
+    "DataCenter": {"ppo": {"steps": 6_000}, "sac": {"steps": 4_000}, "td3": {"steps": 4_000}},
+    "DataCenterHour": {"ppo": {"steps": 120_000}, "sac": {"reach": 1.5}, "td3": {"reach": 1.5}},
 }
 
 #: Discount where decisions change what comes next; elsewhere the return of a decision is its own reward.

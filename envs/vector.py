@@ -92,6 +92,8 @@ class ReplayVectorEnv(VectorEnv[Observations, Any, Any]):
         self._in_step = False
         self._trail = Trail(self.task.title, self.task.axes)
         self._previous: Floats = np.full((num_envs, problem.state_dim), np.nan)
+        #: States (n, S) that the last decisions started from, NaN where an episode began.
+        self.last_state: Floats = self._previous
         self._generators: list[np.random.Generator | None] = [None] * num_envs
         self._last_outcome: Floats = np.full((num_envs, problem.outcome_dim), np.nan)
         self.last_decision: Floats = np.full(self._shape, np.nan)
@@ -267,7 +269,7 @@ class ReplayVectorEnv(VectorEnv[Observations, Any, Any]):
             info[key] = magnitudes[family]
         info.update(judged.measures)
         info["step_time"], info["shifted"] = points.time.take(point), points.shifted.take(point)
-        self._last_outcome, self.last_decision = outcome, decision
+        self._last_outcome, self.last_decision, self.last_state = outcome, decision, self._previous
         self._last_point, self._last_oracle = point, oracle
         if self._remembers:
             self._previous = judged.state

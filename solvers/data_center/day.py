@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ...data.errors import UnknownNameError
 from ..arrays import Array, beyond, in_double, kind, largest, masses, namespace, nothing, on_numpy
 from ..backend import CAN
-from ..base import Adjoint, ProblemError
+from ..base import Adjoint
 from ..memory import digest, keep
 from .day_ahead import DayAhead
 from .decision_box import decision_box
@@ -442,11 +442,9 @@ class DataCenter(FleetProblem):
         """
         if self.action == "schedule":
             return super().objective(outcomes, decisions, previous)
-        if self.promise == 1:
-            raise ProblemError("promise is 1, which no price of a breach keeps: give a share below 1 to train for")
         levels = decisions * on_numpy(self.forecast, outcomes) if self.action == "relative" else decisions
         price = on_numpy(self._level_prices, outcomes)
-        return level_loss(outcomes[..., : self.uncertain_dim], levels, price, self.promise, self._sizes)
+        return level_loss(outcomes[..., : self.uncertain_dim], levels, price, self._tail, self._sizes)
 
     def _level_prices(self, outcomes: Values) -> Values:
         told = outcomes[..., self.uncertain_dim :][..., : 2 * self.fleet.size * self.fleet.slots]

@@ -15,6 +15,7 @@ from .decision_box import served_by_all
 from .fleet import Fleet
 from .hour import Hour, State, normalised, slices_of
 from .instances import energy_per_load, power_of_work
+from .level_loss import level_prices
 from .problem import FleetProblem
 from .protective_levels import quantile
 from .settlement import LEVEL_TOLERANCE, MEASURES, REAL_TIME_MARKUP, TOLERANCE, beyond, meet
@@ -313,6 +314,25 @@ class DataCenterHour(FleetProblem):
         queues = self._queues(after)  # a view
         queues[..., 0, :, 0], queues[..., 0, :, 1:] = arrivals, state.recent[..., :-1]
         queues[..., 1, :, :] = waits[..., : self._reach]
+
+    # ------------------------------------------------------------------ training
+    def objective(self, outcomes: Array, decisions: Array, previous: Array | None = None) -> Array:
+        """Settled cost and the price of what was left undone [1000 $], of which the settled cost knows nothing.
+
+        A unit that is missing is charged with its price over 1 - promise, as a level of a day is that is broken (see
+        :mod:`~shiftgym.solvers.data_center.level_loss`): what it pays to keep ready is then a quantile at the promise.
+        """
+        judged, price = self.judge(outcomes, decisions, previous), on_numpy(self._prices_of_undone, outcomes)
+        undone = sum(price[..., i] * judged.shortfall[family] for i, family in enumerate(self.soft_families))
+        return judged.cost + undone / self._tail
+
+    def _prices_of_undone(self, outcomes: Values) -> Values:
+        """Price (..., 3) [1000 $] of a kWh, a GPU h and a request, those of the dearest center, class and service."""
+        told, D, S = self._told(outcomes), self._centers, self._services
+        rate = told[3] + self.fleet.carbon_price * told[4]
+        price = level_prices(self.fleet, rate[..., None])[..., 0]
+        power, requests, work = (part.max(-1) for part in np.split(price, [D, D + S], axis=-1))
+        return np.stack((power, work, requests / _HOUR), axis=-1)
 
     # ------------------------------------------------------------------ deciding
     def perfect(self, outcomes: Array, previous: Array | None = None) -> Array:

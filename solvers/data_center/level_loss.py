@@ -18,7 +18,7 @@ renewables, which are promised from below and one by one, y, l and the price cha
 | symbol | here | unit |
 |---|---|---|
 | y, l, v | ``outcomes``, ``levels``, ``price`` | kW, req/s or GPU h; 1000 $ per unit and hour |
-| p, N | ``promise``, ``sizes`` | |
+| 1 - p, N | ``tail``, ``sizes`` | |
 | pi + c kappa | ``rate`` | $/kWh |
 """
 
@@ -50,7 +50,7 @@ def level_prices(fleet: Fleet, rate: Values) -> Values:
     return np.concatenate((bought, power_of_work(fleet)[:, None] * power), axis=-2) / 1000
 
 
-def level_loss(outcomes: Array, levels: Array, price: Array, promise: float, sizes: Sequence[int]) -> Array:
+def level_loss(outcomes: Array, levels: Array, price: Array, tail: float, sizes: Sequence[int]) -> Array:
     """F (...) [1000 $] of levels for outcomes, (..., N) each: renewables, requests, arrivals, of these ``sizes``."""
     xp, none = namespace(outcomes), constant(0.0, outcomes)
     alone = sizes[0]
@@ -59,4 +59,4 @@ def level_loss(outcomes: Array, levels: Array, price: Array, promise: float, siz
     broken = xp.maximum(-breach[..., :alone], none).sum(-1)
     for begin, end in zip(np.cumsum(sizes)[:-1].tolist(), np.cumsum(sizes)[1:].tolist(), strict=True):
         broken = broken + (end - begin) * largest(xp.maximum(breach[..., begin:end], none))
-    return cost + broken / (1 - promise)
+    return cost + broken / tail

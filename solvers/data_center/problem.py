@@ -132,7 +132,14 @@ class FleetProblem(DecisionProblem):
             return {"bounds": nothing(decisions)}
         return {"bounds": largest(beyond(abs(decisions - feasible), self.tolerance))}
 
-    # ------------------------------------------------------------------ gradients
+    # ------------------------------------------------------------------ training
+    @property
+    def _tail(self) -> float:
+        """Share of the scenarios that need not be prepared for; the price of what is undone is divided by it."""
+        if self.promise == 1:
+            raise ProblemError("promise is 1, which no price of a breach keeps: give a share below 1 to train for")
+        return 1 - self.promise
+
     def adjoint(self, scenarios: Array, decisions: Array, cotangent: Array, weights: Array | None = None) -> Adjoint:
         """Not available: raises :class:`ProblemError`."""
         raise self._no_gradient()

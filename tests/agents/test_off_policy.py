@@ -10,7 +10,7 @@ import pytest
 
 from shiftgym.agents import make_agent
 from shiftgym.agents.behaviour import BanditLog, GaussianAround, true_value
-from shiftgym.agents.coach import replayed_cost
+from shiftgym.agents.coach import replayed_objective
 from shiftgym.agents.off_policy import METHODS, CostModel, off_policy_value
 from shiftgym.data import ShiftgymError
 from tests.worlds import demand, make, workload
@@ -90,10 +90,10 @@ def test_a_bandit_learns_from_a_log() -> None:
     task = env.unwrapped.task
     budget = {"epochs": 20, "hidden": (16,), "learning_rate": 8e-3, "network": "mlp"}
     full = make_agent("bandit", **budget).fit(env)
-    logged, best = true_value(task, around(env, "constant", 1.0, value=5.0)), replayed_cost(task, full.act)
+    logged, best = true_value(task, around(env, "constant", 1.0, value=5.0)), replayed_objective(task, full.act)
     for settings in ({"feedback": "ips"}, {"feedback": "dr"}, {"feedback": "dr", "pessimism": 1.0}):
         agent = make_agent("bandit", **budget, **settings, behaviour="constant").fit(env)
-        assert replayed_cost(task, agent.act) < best + 0.35 * (logged - best), settings
+        assert replayed_objective(task, agent.act) < best + 0.35 * (logged - best), settings
 
 
 def test_settings_are_checked() -> None:

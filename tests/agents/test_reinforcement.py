@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from shiftgym.agents import load_agent, make_agent
-from shiftgym.agents.coach import WORST, ScaledVecEnv, replayed_cost
+from shiftgym.agents.coach import WORST, ScaledVecEnv, replayed_objective
 from shiftgym.agents.scaling import Scaling
 from shiftgym.data import ShiftgymError
 from shiftgym.envs.vector import ReplayVectorEnv
@@ -26,10 +26,10 @@ def test_ppo_learns_what_stock_costs() -> None:
     env = make("Inventory", trace=demand(steps=600))
     agent = make_agent("ppo", steps=6_000, anchor="persistence", learning_rate=3e-3, hidden=(16,)).fit(env)
     task = env.unwrapped.task
-    best, first = (replayed_cost(task, make_agent(name).fit(env).act) for name in ("saa", "persistence"))
+    best, first = (replayed_objective(task, make_agent(name).fit(env).act) for name in ("saa", "persistence"))
     losses = [epoch.loss for epoch in agent.history_]
     assert min(losses) < losses[0]
-    assert replayed_cost(task, agent.act) < best + 0.5 * (first - best)
+    assert replayed_objective(task, agent.act) < best + 0.5 * (first - best)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -102,7 +102,7 @@ def test_training_begins_with_the_anchor_and_pays_in_costs_that_decisions_change
     agent = make_agent(name, **SHORT, anchor="saa", reach=1.5, validation=0.5).fit(env)
     half = len(task) - int(len(task) * 0.5)
     start = make_agent("constant", value=Scaling.fit(task.part(0, half), "saa", 1.5).centre.item()).fit(env)
-    assert agent.history_[0].loss == pytest.approx(replayed_cost(task.part(half, len(task)), start.act))
+    assert agent.history_[0].loss == pytest.approx(replayed_objective(task.part(half, len(task)), start.act))
     replays = ReplayVectorEnv.of(task, 1)
     scaled = ScaledVecEnv(replays, scaling)
     scaled.reset()
@@ -133,7 +133,7 @@ def test_action_zero_is_fair_and_actions_reach_far_enough(anchor: str) -> None:
     assert np.abs(scaling.see(observations * 1e6)).max() == 10.0
 
 
-def test_replayed_cost_is_what_the_environment_charges() -> None:
+def test_replayed_objective_is_what_the_environment_charges() -> None:
     for name, keywords in (
         ("Provisioning", {}),
         ("Inventory", {"carry": True}),
@@ -149,7 +149,7 @@ def test_replayed_cost_is_what_the_environment_charges() -> None:
         for _ in range(steps):
             observations, reward, *_ = vector.step(agent.act(observations))
             charged.append(-reward[0])
-        assert replayed_cost(part, agent.act) == pytest.approx(np.mean(charged))
+        assert replayed_objective(part, agent.act) == pytest.approx(np.mean(charged))
 
 
 def test_a_part_of_a_task_is_a_window_of_it() -> None:

@@ -223,6 +223,27 @@ def test_an_hourly_policy_that_reacts_serves_more() -> None:
     assert 0 < lost < lost_daily
 
 
+def test_an_hour_is_trained_for_what_it_costs_and_for_what_it_leaves_undone() -> None:
+    """At twenty times its price; so that who prepares for nothing is cheap, and never the best to learn from."""
+    task = make("DataCenterHourly").unwrapped.task
+    problem, outcomes = task.problem, task.points.outcomes[:48]
+    enough, nothing = problem.perfect(outcomes), np.broadcast_to(problem.low, (48, problem.decision_dim))
+    served, idle = problem.judge(outcomes, enough), problem.judge(outcomes, nothing)
+    price = problem._prices_of_undone(outcomes)
+    assert (price > 0).all()
+    np.testing.assert_allclose(
+        problem.objective(outcomes, nothing),
+        idle.cost + 20 * sum(price[:, i] * idle.shortfall[name] for i, name in enumerate(problem.soft_families)),
+    )
+    calm = sum(served.shortfall.values()) == 0
+    assert calm.any()
+    np.testing.assert_array_equal(problem.objective(outcomes, enough)[calm], served.cost[calm])
+    assert idle.cost.mean() < served.cost.mean()
+    assert problem.objective(outcomes, nothing).mean() > problem.objective(outcomes, enough).mean()
+    with pytest.raises(ShiftgymError, match="promise is 1"):
+        make("DataCenterHourly", promise=1.0).unwrapped.task.problem.objective(outcomes, nothing)
+
+
 def test_the_hourly_oracle_is_the_day_ahead_one_hour_by_hour() -> None:
     daily, hourly = make("DataCenter"), make("DataCenterHourly")
     days = run(daily, days=3)

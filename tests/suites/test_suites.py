@@ -25,6 +25,7 @@ ROWS = {
     "ProductAllocation": 60,
     "Inventory": 60,
     "DataCenter": 24 * 4,
+    "DataCenterHourly": 24 * 4,
 }
 REAL = re.compile(r"(?<![\w-])(" + "|".join(sorted(map(re.escape, catalogue()), key=len, reverse=True)) + r")(?![\w-])")
 
