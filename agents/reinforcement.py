@@ -35,11 +35,12 @@ _FREE = ("checkpoint", "tensorboard")
 class Reinforcement(Agent):
     """Trains a policy by stable-baselines3 on random windows of the training trace, replayed side by side.
 
-    The last part of the training trace is held out: the policy is judged there from time to time, acting without
-    noise, and the best one is kept, which may be the anchor that training begins with. The reward is minus the
-    objective of a step (its cost, where that leaves nothing out) and what perfect information would have paid at an
-    episode's start, which no decision changes: it has the same best policy with less noise. Where decisions do not change what comes next, the return of a decision is its own
-    reward (``gamma=0``). What the network sees and says is scaled, see :class:`~shiftgym.agents.scaling.Scaling`.
+    The last part of the training trace is held out: the policy is judged there from time to time, acting without noise,
+    and the best one is kept, which may be the anchor that training begins with. The reward is minus the objective of a
+    step (its cost, where that leaves nothing out) and what perfect information would have paid at an episode's start,
+    which no decision changes: it has the same best policy with less noise. Where decisions do not change what comes
+    next, the return of a decision is its own reward (``gamma=0``). What the network sees and says is scaled, see
+    :class:`~shiftgym.agents.scaling.Scaling`.
 
     A setting that is None takes the value that was tuned for the environment, see :mod:`~shiftgym.agents.tuned`.
 

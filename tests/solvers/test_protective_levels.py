@@ -138,7 +138,7 @@ def test_the_best_levels_keep_the_promise_together_and_share_its_risk() -> None:
     assert np.abs(worst / count - (1 - promise) / 3).max() <= 1.01 / count
 
     def mean(levels: Any) -> float:
-        return float(level_loss(y, np.broadcast_to(levels, y.shape), price, promise, (0, 3)).mean())
+        return float(level_loss(y, np.broadcast_to(levels, y.shape), price, 1 - promise, (0, 3)).mean())
 
     assert mean(levels) == pytest.approx(best.fun)
     # along a margin in units of 1 / price, the promise is the joint quantile to the letter
@@ -150,9 +150,9 @@ def test_the_best_levels_keep_the_promise_together_and_share_its_risk() -> None:
 def test_a_kilowatt_promised_saves_its_price_and_one_that_does_not_come_costs_more() -> None:
     y, price = np.random.default_rng(1).uniform(0, 1, (1000, 1)), np.array([2.0])
     levels = np.linspace(0, 1, 1001)
-    mean = [level_loss(y, np.full_like(y, level), price, PROMISE, (1,)).mean() for level in levels]
+    mean = [level_loss(y, np.full_like(y, level), price, 1 - PROMISE, (1,)).mean() for level in levels]
     assert levels[np.argmin(mean)] == pytest.approx(np.quantile(y, 1 - PROMISE, method="inverted_cdf"), abs=1e-3)
-    one = level_loss(np.array([3.0]), np.array([5.0]), price, PROMISE, (1,))
+    one = level_loss(np.array([3.0]), np.array([5.0]), price, 1 - PROMISE, (1,))
     assert one == pytest.approx(-2 * 5 + 2 * 2 / (1 - PROMISE))
 
 
