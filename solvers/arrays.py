@@ -154,6 +154,17 @@ def on_numpy(function: Callable[..., T], *arrays: Array) -> T:
     return back(function(*(None if array is None else array.detach().numpy() for array in arrays)))
 
 
+def in_numpy(function: Callable[..., T], *arrays: Array) -> T:
+    """As :func:`on_numpy`, for a function of NumPy alone: tensors on another device go to the processor and back."""
+    first = arrays[0]
+    if isinstance(first, np.ndarray) or first.device.type == "cpu":
+        return on_numpy(function, *arrays)
+    result: Any = on_numpy(function, *(None if array is None else array.cpu() for array in arrays))
+    if isinstance(result, tuple):
+        return type(result)(*(item.to(first.device) for item in result))  # type: ignore[return-value]
+    return result.to(first.device)
+
+
 def on_torch(function: Callable[..., T], *arrays: Array, lean: bool = False) -> T:
     """Call ``function`` with float64 tensors, and turn its result back into the kind and dtype of the first array.
 

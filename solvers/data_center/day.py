@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...data.errors import UnknownNameError
-from ..arrays import Array, beyond, in_double, kind, largest, masses, namespace, nothing, on_numpy
+from ..arrays import Array, beyond, in_double, in_numpy, kind, largest, masses, namespace, nothing
 from ..backend import CAN
 from ..base import Adjoint
 from ..memory import digest, keep
@@ -309,7 +309,7 @@ class DataCenter(FleetProblem):
     # ------------------------------------------------------------------ perfect information
     def perfect(self, outcomes: Array, previous: Array | None = None) -> Array:
         """The decision for the day to come as it will be: its values as levels, or the schedule for them."""
-        return on_numpy(self._perfect, outcomes, previous)
+        return in_numpy(self._perfect, outcomes, previous)
 
     def _perfect(self, outcomes: Values, previous: Values | None = None) -> Values:
         exact = np.asarray(outcomes[..., : self.uncertain_dim], float)
@@ -336,7 +336,7 @@ class DataCenter(FleetProblem):
 
     def least_cost(self, outcomes: Array, perfect: Array, previous: Array | None = None) -> Array:
         """Cost [1000 $] of the linear relaxation with the values to come: a bound for days on which all is served."""
-        return on_numpy(lambda outcomes, previous: self._least(outcomes, previous), outcomes, previous)
+        return in_numpy(lambda outcomes, previous: self._least(outcomes, previous), outcomes, previous)
 
     def _least(self, outcomes: Values, previous: Values | None) -> Any:
         shape = outcomes.shape[:-1]
@@ -367,7 +367,7 @@ class DataCenter(FleetProblem):
     # ------------------------------------------------------------------ constraints
     def project(self, decisions: Array) -> Array:
         """Levels clipped to their bounds; a schedule cut to the limits of the fleet, as far as no state matters."""
-        return on_numpy(self._project, decisions)
+        return in_numpy(self._project, decisions)
 
     def _project(self, decisions: Values) -> Values:
         if self.action != "schedule":
@@ -406,7 +406,7 @@ class DataCenter(FleetProblem):
         """
         uncertain = scenarios[..., : self.outcome_dim] if scenarios.shape[-1] == self._wide else scenarios
         self.check_scenarios(uncertain, weights)
-        return on_numpy(in_double(self._solve), scenarios, weights)
+        return in_numpy(in_double(self._solve), scenarios, weights)
 
     @property
     def _wide(self) -> int:
@@ -442,8 +442,8 @@ class DataCenter(FleetProblem):
         """
         if self.action == "schedule":
             return super().objective(outcomes, decisions, previous)
-        levels = decisions * on_numpy(self.forecast, outcomes) if self.action == "relative" else decisions
-        price = on_numpy(self._level_prices, outcomes)
+        levels = decisions * in_numpy(self.forecast, outcomes) if self.action == "relative" else decisions
+        price = in_numpy(self._level_prices, outcomes)
         return level_loss(outcomes[..., : self.uncertain_dim], levels, price, self._tail, self._sizes)
 
     def _level_prices(self, outcomes: Values) -> Values:
@@ -468,7 +468,7 @@ class DataCenter(FleetProblem):
         if self.action == "schedule":
             raise self._no_gradient()
         self.check_scenarios(scenarios, others[-1])
-        return on_numpy(in_double(method), scenarios, *others)
+        return in_numpy(in_double(method), scenarios, *others)
 
     def _adjoint(self, scenarios: Values, decisions: Values, cotangent: Values, weights: Values | None) -> Adjoint:
         values, mass = scenarios[..., : self.uncertain_dim], self._mass(scenarios, weights)

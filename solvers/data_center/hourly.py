@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import Array, in_double, masses, on_numpy
+from ..arrays import Array, in_double, in_numpy, masses
 from ..arrays import beyond as above
 from ..base import ProblemError
 from .decision_box import served_by_all
@@ -322,7 +322,7 @@ class DataCenterHour(FleetProblem):
         A unit that is missing is charged with its price over 1 - promise, as a level of a day is that is broken (see
         :mod:`~shiftgym.solvers.data_center.level_loss`): what it pays to keep ready is then a quantile at the promise.
         """
-        judged, price = self.judge(outcomes, decisions, previous), on_numpy(self._prices_of_undone, outcomes)
+        judged, price = self.judge(outcomes, decisions, previous), in_numpy(self._prices_of_undone, outcomes)
         undone = sum(price[..., i] * judged.shortfall[family] for i, family in enumerate(self.soft_families))
         return judged.cost + undone / self._tail
 
@@ -337,12 +337,12 @@ class DataCenterHour(FleetProblem):
     # ------------------------------------------------------------------ deciding
     def perfect(self, outcomes: Array, previous: Array | None = None) -> Array:
         """The myopic decision for what will come."""
-        return on_numpy(lambda y: self._myopic(np.asarray(y, float)[..., : self.uncertain_dim], y), outcomes)
+        return in_numpy(lambda y: self._myopic(np.asarray(y, float)[..., : self.uncertain_dim], y), outcomes)
 
     def solve(self, scenarios: Array, weights: Array | None = None) -> Array:
         """Myopic decisions (B, d) for levels that withstand the share ``promise`` of the scenarios, one by one."""
         self.check_scenarios(scenarios, weights)
-        return on_numpy(in_double(self._solve), scenarios, weights)
+        return in_numpy(in_double(self._solve), scenarios, weights)
 
     def _solve(self, scenarios: Values, weights: Values | None) -> Values:
         mass = np.broadcast_to(masses(scenarios, weights), scenarios.shape[:2])

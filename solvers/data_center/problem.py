@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...data.errors import UnknownNameError
-from ..arrays import Array, beyond, largest, nothing, on_numpy
+from ..arrays import Array, beyond, in_numpy, largest, nothing
 from ..base import Adjoint, DecisionProblem, Judged, ProblemError
 from .fleet import Fleet
 
@@ -89,7 +89,7 @@ class FleetProblem(DecisionProblem):
             return self._settled(outcomes, decisions, previous)
         if outcomes.requires_grad or decisions.requires_grad:
             raise self._no_gradient()
-        return on_numpy(self._settled, outcomes, decisions, previous)
+        return in_numpy(self._settled, outcomes, decisions, previous)
 
     def judge(self, outcomes: Array, decisions: Array, previous: Array | None = None) -> Judged:
         """Cost [1000 $], measures, soft families and the next state, from one settlement."""
@@ -118,7 +118,7 @@ class FleetProblem(DecisionProblem):
     # ------------------------------------------------------------------ constraints
     def project(self, decisions: Array) -> Array:
         """Clip to the bounds what leaves them by more than the tolerance."""
-        return on_numpy(self._project, decisions)
+        return in_numpy(self._project, decisions)
 
     def _project(self, decisions: Values) -> Values:
         inside = (decisions >= self._inside[0]) & (decisions <= self._inside[1])

@@ -185,6 +185,18 @@ def test_the_objective_is_differentiable_and_the_same_for_tensors(action: str) -
     assert mean[0] < min(mean[1:])
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_tensors_of_a_gpu_come_back_to_it() -> None:
+    problem, y = make(), draw(make(), 2, 12)
+    here = problem.adjoint(y, problem.solve(y), np.ones((2, UNCERTAIN)))
+    there = torch.tensor(y, device="cuda")
+    adjoint = problem.adjoint(there, problem.solve(there), torch.ones((2, UNCERTAIN), device="cuda").double())
+    for ours, theirs in zip(here, adjoint, strict=True):
+        assert theirs.is_cuda
+        np.testing.assert_allclose(theirs.cpu(), ours, atol=1e-9)
+    assert problem.objective(there[:, 0], problem.solve(there)).is_cuda
+
+
 def test_who_promises_everything_or_schedules_has_no_objective_to_train_for() -> None:
     problem = make(promise=1.0)
     with pytest.raises(ProblemError, match="promise is 1"):
