@@ -13,12 +13,13 @@ help:  ## list the targets
 quick: $(VENV)/.installed  ## set up, compare the agents on the quick suite, leave tables and pictures in runs/quick
 	$(BIN)/python evaluate.py
 
-# Each worker has a core of its own, so numerical libraries must not start threads on top.
+# Each worker has a core of its own, so numerical libraries must not start threads on top. Tests start many processes;
+# compiled files are kept even where the surroundings say otherwise, or each of them would compile the package anew.
 test: $(VENV)/.installed-dev  ## set up and run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(PYTEST)
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q $(PYTEST)
 
 slow: $(VENV)/.installed-dev  ## run the tests that take more than ten seconds each
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(PYTEST) -m slow
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q $(PYTEST) -m slow
 
 benchmarks: $(VENV)/.installed-dev  ## measure speed against the named peers, and write docs/benchmarks.md
 	$(BIN)/python benchmarks/run_all.py

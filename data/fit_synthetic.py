@@ -68,15 +68,16 @@ def fit_lengths(tokens: Floats, components: int) -> Table:
 def _expectation_maximisation(log: Floats, mean: Floats) -> tuple[float, tuple[Floats, Floats, Floats]]:
     share, sigma = np.full(len(mean), 1 / len(mean)), np.full(len(mean), log.std() / len(mean))
     for _ in range(EM_STEPS):
-        density = np.log(share / sigma) - 0.5 * ((log[:, None] - mean) / sigma) ** 2
-        top = density.max(1, keepdims=True)
+        # a row per component: long rows are summed fast, and there are few of them
+        density = np.log(share / sigma)[:, None] - 0.5 * np.square((log - mean[:, None]) / sigma[:, None])
+        top = density.max(0)
         part = np.exp(density - top)
-        total = part.sum(1, keepdims=True)
+        total = part.sum(0)
         part /= total
-        weight = part.sum(0) + 1e-9
-        share, mean = weight / weight.sum(), (part * log[:, None]).sum(0) / weight
+        weight = part.sum(1) + 1e-9
+        share, mean = weight / weight.sum(), part @ log / weight
         # The floor keeps a component from closing in on a spike; clipping makes the spikes that services have.
-        sigma = np.sqrt((part * (log[:, None] - mean) ** 2).sum(0) / weight).clip(0.03)
+        sigma = np.sqrt((part * np.square(log - mean[:, None])).sum(1) / weight).clip(0.03)
     return float((top + np.log(total)).mean()), (share, mean, sigma)
 
 

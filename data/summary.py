@@ -106,5 +106,5 @@ def _autocorrelations(columns: Floats, lag: int) -> float:
 
 
 def _kurtosis(columns: Floats) -> float:
-    centred = columns - columns.mean(axis=0)
-    return float(np.median((centred**4).mean(axis=0) / (centred**2).mean(axis=0) ** 2))
+    squares = np.square(columns - columns.mean(axis=0))
+    return float(np.median(np.square(squares).mean(axis=0) / np.square(squares.mean(axis=0))))

@@ -19,8 +19,8 @@ BUDGET = 0.3
 calm = Scenario(
     "calm",
     "shiftgym/Provisioning-v0",
-    train="synthetic-azure-2023-conv@10s[:0.5]",
-    test="synthetic-azure-2023-conv@10s[0.5:]",
+    train="synthetic-azure-2023-conv@30s[:0.5]",
+    test="synthetic-azure-2023-conv@30s[0.5:]",
 )
 outcome = load_trace(calm.test).outcome
 scale = BUDGET * outcome.std() / outcome.max()  # noise counts in shares of the maximum

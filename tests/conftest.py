@@ -19,6 +19,8 @@ settings.register_profile("same", derandomize=True, deadline=None)
 settings.register_profile("search", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
+gc.disable()  # until all is collected, none of which is garbage
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip a test marked ``real`` when a file it needs is neither in SHIFTGYM_DATA nor in the cache.
@@ -35,6 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """Whatever is imported stays: to look through it again and again takes a tenth of the time of the tests."""
+    gc.enable()
     gc.collect()
     gc.freeze()
 
@@ -48,3 +51,10 @@ def sketched(monkeypatch: pytest.MonkeyPatch) -> None:
         return path.with_suffix(".png")
 
     monkeypatch.setattr("shiftgym.evaluation.plots.save", sketch)
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports are tables alone: pictures and pages have tests of their own, and take most of the time."""
+    monkeypatch.setattr("shiftgym.evaluation.report.draw_plots", lambda run: [])
+    monkeypatch.setattr("shiftgym.evaluation.report.write_html", lambda *_: None)

@@ -82,7 +82,7 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, message, capsys, tmp_p
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.usefixtures("sketched")
+@pytest.mark.usefixtures("bare")
 def test_settings_severities_and_suites_of_ones_own(tmp_path, capsys):
     assert main([*SMALL, "--set", "lookback=14", "--shifts", "gaussian(scale=0.2)", "--severities", "0", "1",
                  "--out", str(tmp_path / "a")]) == 0  # fmt: skip
@@ -98,7 +98,7 @@ def test_settings_severities_and_suites_of_ones_own(tmp_path, capsys):
     assert module.Run.open(tmp_path / "b").suite.name == "mine"
 
 
-@pytest.mark.usefixtures("sketched")
+@pytest.mark.usefixtures("bare")
 def test_some_scenarios_of_a_suite(tmp_path, capsys):
     out = tmp_path / "run"
     assert main(["run", "quick", "--scenarios", "growth", "--agents", "saa", "--seeds", "0", "--out", str(out)]) == 0
@@ -107,7 +107,7 @@ def test_some_scenarios_of_a_suite(tmp_path, capsys):
     assert "unknown scenario in --scenarios: 'grwth'" in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("sketched")
+@pytest.mark.usefixtures("bare")
 def test_another_environment_brings_its_own_trace(tmp_path):
     out = ["--jobs", "1", "--out", str(tmp_path)]
     assert main(["run", "--env", "shiftgym/Inventory-v0", "--agents", "saa", "--seeds", "0", *out]) == 0
@@ -133,7 +133,7 @@ def test_settings_that_belong_to_the_scenario_are_refused(setting, tmp_path, cap
     assert f"sets '{setting.partition('=')[0]}': traces and shifts are" in " ".join(capsys.readouterr().err.split())
 
 
-@pytest.mark.usefixtures("sketched")
+@pytest.mark.usefixtures("bare")
 def test_a_failing_cell_is_exit_code_1(tmp_path, capsys, monkeypatch):
     def act(self, observations):
         raise RuntimeError("stumbled")

@@ -169,9 +169,10 @@ for _name in ("two-stage-diffusion", "diffusion-dfl-reparam", "diffusion-dfl-sco
 for _name in ("deterministic", "ulro-box", "ulro-ellipsoid", "aro-box", "aro-ellipsoid", "drcc", "re-dro", "cvar-djcc"):
     BUDGETS[_name] = {"epochs": 2, "hidden": (8,), "batch_size": 256}
 for _name in ("ppo", "sac", "td3"):
-    BUDGETS[_name] = {"steps": 128, "replays": 8, "hidden": (8,), "validation": 0.0}  # else the anchor may be kept
+    BUDGETS[_name] = {"steps": 64, "replays": 8, "hidden": (8,), "validation": 0.0}  # else the anchor may be kept
 for _name in ("sac", "td3"):
-    BUDGETS[_name]["warm_up"] = 32
+    BUDGETS[_name]["warm_up"] = 16
+BUDGETS["ppo"]["rollout"] = 8
 
 SMALL: dict[str, dict[str, Any]] = {
     "PowerScheduling": {"lookback": 2},

@@ -46,8 +46,8 @@ def held_out(agent: Any, env: Any) -> Samples:
 def test_a_diffusion_has_the_modes_that_a_gaussian_has_not(around: str) -> None:
     """Demands near 5.5 and 14.5: after a short training few draws fall between, and half on either side."""
     env = make("Inventory", trace=demand(500), lookback=1)
-    budget = {"epochs": 60, "hidden": (48, 48), "learning_rate": 4e-3, "samples": 600, "averaged": 0.95}
-    agent = make_agent("two-stage-diffusion", **budget, around=around, steps=200).fit(env)
+    budget = {"epochs": 40, "hidden": (48, 48), "learning_rate": 6e-3, "samples": 300, "averaged": 0.95}
+    agent = make_agent("two-stage-diffusion", **budget, around=around, steps=100).fit(env)
     gaussian = make_agent("two-stage-gaussian", **{**budget, "epochs": 15}).fit(env)
     observations, outcomes = env.unwrapped.task.dataset()
     drawn, bell = (one.scenarios(observations[:5])[..., 0] for one in (agent, gaussian))

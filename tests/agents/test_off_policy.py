@@ -86,7 +86,7 @@ def test_a_log_survives_a_file(env: Any, tmp_path: Path) -> None:
 
 def test_a_bandit_learns_from_a_log() -> None:
     """From the costs of bad requests alone it comes near to what full information teaches."""
-    env = make("Inventory", trace=demand(steps=1200))
+    env = make("Inventory", trace=demand(steps=700))
     task = env.unwrapped.task
     budget = {"epochs": 20, "hidden": (16,), "learning_rate": 8e-3, "network": "mlp"}
     full = make_agent("bandit", **budget).fit(env)

@@ -15,6 +15,7 @@ from shiftgym.data.summary import autocorrelation
 from shiftgym.data.synthetic import _parameters, synthetic_trace
 from shiftgym.data.synthetic_grid import Signal, degree_hours, grid_model
 from shiftgym.data.trace import Trace
+from tests.stand_ins import drawn
 
 GRIDS = [name for name, info in catalogue().items() if info.kind == "grid"]
 SEEDS = range(100, 102)  # not those that anything was chosen by
@@ -47,7 +48,7 @@ def test_a_stand_in_has_the_cycles_of_the_real_load(name: str) -> None:
     real = load_trace(name)
     assert (real.outcome_low, real.outcome_units, real.slot) == (0, ("GW",), 3600)
     expected = cycles(real.outcome[:, 0] / real.outcome.mean(), real.time)
-    made = [synthetic_trace(name, seed) for seed in SEEDS]
+    made = [drawn(name, seed) for seed in SEEDS]
     assert all(np.array_equal(trace.time, real.time) for trace in made)
     draws = [cycles(trace.outcome[:, 0] / trace.outcome.mean(), trace.time) for trace in made]
     off = {key: float(np.abs(np.mean([d[key] for d in draws], 0) - expected[key]).max()) for key in TOLERANCES}
@@ -70,7 +71,7 @@ def test_the_weather_of_the_stand_in_is_that_of_pittsburgh() -> None:
         }
 
     tolerances = {"degrees": 4.0, "year": 4.0, "memory": 0.06, "response": 0.15}
-    expected, draws = describe(real), [describe(synthetic_trace("pjm-duq", s).window(0, len(real))) for s in SEEDS]
+    expected, draws = describe(real), [describe(drawn("pjm-duq", s).window(0, len(real))) for s in SEEDS]
     off = {key: float(np.abs(np.mean([d[key] for d in draws], 0) - expected[key]).max()) for key in tolerances}
     assert {key: error for key, error in off.items() if error > tolerances[key]} == {}
     assert expected["response"][0] > 0.6

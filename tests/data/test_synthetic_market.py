@@ -9,11 +9,11 @@ from shiftgym.data import Provenance, load_trace, synthetic
 from shiftgym.data.exchange import exchange_sessions
 from shiftgym.data.fit_market import measure, measure_volumes
 from shiftgym.data.summary import autocorrelation, summarise_returns
-from shiftgym.data.synthetic import synthetic_trace
 from shiftgym.data.synthetic_market import Shocks, Volumes, autoregressive, market_trace
+from tests.stand_ins import drawn
 
 MARKETS = ("sp500", "sp500-20")
-SEEDS = range(100, 105)  # not those of the fit
+SEEDS = range(100, 103)  # not those of the fit
 
 # Tolerance of the median over seeds: relative where it says so. The size of the market's real return depends less on
 # the session before than on the one of a week ago, which no sum of decaying paths does.
@@ -42,7 +42,7 @@ TOLERANCES = {
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.real(name)) for name in MARKETS])
 def test_a_stand_in_has_the_statistics_of_the_real_market(name):
     expected = summarise_returns(load_trace(name).outcome)
-    draws = [summarise_returns(synthetic_trace(name, seed).outcome) for seed in SEEDS]
+    draws = [summarise_returns(drawn(name, seed).outcome) for seed in SEEDS]
     found = {key: float(np.median([draw[key] for draw in draws])) for key in expected}
     off = {
         key: (expected[key], found[key])
@@ -99,7 +99,7 @@ def test_a_stand_in_is_a_market(name):
     assert found["square1"] > 0.08
     assert abs(found["acf1"]) < 0.08
     assert 0.2 < found["correlation"] < 0.5
-    other = synthetic_trace(name, seed=1).outcome
+    other = drawn(name, SEEDS[0]).outcome
     assert not np.array_equal(trace.outcome, other)
     assert other.mean() == pytest.approx(trace.outcome.mean(), rel=0.05)  # every seed has the fitted moments
 

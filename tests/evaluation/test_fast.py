@@ -64,7 +64,7 @@ def test_what_is_wrong_in_it_is_named_before_any_work(fast, message):
         suite(**fast).check()
 
 
-@pytest.mark.usefixtures("sketched")
+@pytest.mark.usefixtures("bare")
 def test_the_command_runs_it_in_a_folder_of_its_own_and_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.toml").write_text(

@@ -180,29 +180,29 @@ def test_thinning_keeps_the_steps_of_most_regret():
     assert hardest == slice(windows.argmax(), windows.argmax() + 33)
 
 
-def test_names_from_users_are_text_and_never_code(log, tmp_path):
+@pytest.fixture(scope="module")
+def nasty(log, tmp_path_factory):
+    """The page of a run whose every name is an attempt to be code."""
     scenarios = [Scenario(NASTY + n, "shiftgym/Provisioning-v0", f"{log}[:0.5]", f"{log}[0.5:]") for n in "ab"]
     suite = Suite(
         NASTY, tuple(scenarios), (AgentSpec("saa"), AgentSpec("random")), seeds=(0,), title=NASTY, remark=NASTY
     )
-    folder = execute(suite, tmp_path / "run").run.folder
+    folder = execute(suite, tmp_path_factory.mktemp("nasty")).run.folder
     info = json.loads((folder / "run.json").read_text())
     info["command"] = info["machine"]["cpu"] = NASTY
     info["traces"] = {NASTY: {**next(iter(info["traces"].values())), "licence": NASTY}}
     info["failed"] = {NASTY: NASTY}
     (folder / "run.json").write_text(json.dumps(info))
     report(Run(folder), Console(quiet=True))
-    page = Page((folder / "report.html").read_text())
+    return folder / "report.html"
+
+
+def test_names_from_users_are_text_and_never_code(nasty):
+    page = Page(nasty.read_text())
     assert len(page.scripts) == 3
     assert not page.of("img")
     assert NASTY in page.words  # the title and more, as they are
     assert list(page.data["replays"]["scenarios"]) == [f"{NASTY}a", f"{NASTY}b"]
-    if PROGRAM:
-        with Browser(tmp_path / "browser") as browser:
-            browser.open(folder / "report.html")
-            assert not browser.problems
-            assert browser.js("document.querySelectorAll('img').length") == 0
-            assert browser.js("document.title").startswith(NASTY)
 
 
 def test_synthetic_traces_are_called_so(tmp_path):
@@ -354,3 +354,11 @@ def test_it_is_dark_where_the_reader_wants_it_and_fits_a_phone(browser, run):
     browser.js("document.getElementById('theme').click()")
     assert browser.js("document.documentElement.dataset.theme") == "light"
     assert not browser.problems
+
+
+@needs_browser
+def test_names_from_users_are_text_to_a_browser(browser, nasty):
+    browser.open(nasty)
+    assert not browser.problems
+    assert browser.js("document.querySelectorAll('img').length") == 0
+    assert browser.js("document.title").startswith(NASTY)

@@ -40,7 +40,7 @@ def test_rates_are_those_of_the_steps_and_verdicts_follow(run: Run) -> None:
     assert {account.verdict("service") for account in found if not account.promised} == {""}
 
 
-@pytest.mark.usefixtures("sketched")
+@pytest.mark.usefixtures("bare")
 def test_the_report_ranks_those_that_keep_their_promises(run: Run) -> None:
     shown = promises(run)
     assert [table.title for table in shown] == [f"Promised against realised: {name}" for name in ("home", "grown")]

@@ -31,6 +31,14 @@ from shiftgym.evaluation.tables import all_tables
 from shiftgym.solvers.data_center import DataCenter
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _no_page():
+    """The page has tests of its own, and takes its time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("shiftgym.evaluation.report.write_html", lambda *_: None)
+        yield
+
+
 @pytest.fixture(scope="module")
 def compared(suite, executed, tmp_path_factory):
     """The run of the suite, with one agent more and what others published."""
@@ -177,7 +185,7 @@ def test_a_box_shows_quantiles_of_the_steps_of_all_seeds(run):
         assert round(float(wanted), 9) in drawn
 
 
-@pytest.mark.usefixtures("sketched")
+@pytest.mark.usefixtures("bare")
 def test_a_sweep_over_anything_is_called_what_it_varies(suite, tmp_path):
     home = suite.scenarios[0]
     points = tuple(replace(home, name=f"M={m}", act={"samples": m}, sweep="samples", severity=m) for m in (2, 20, 200))

@@ -151,6 +151,7 @@ def test_the_fast_form_can_do_with_fewer_trials(trials, kept):
     assert (f"{trials} trials" in short.remark) == (trials is not None)
 
 
+@pytest.mark.usefixtures("bare")
 def test_agents_named_on_the_command_line_keep_their_trials(tmp_path, capsys):
     path, out = tmp_path / "mine.toml", tmp_path / "run"
     lines = ["seeds = [0]", 'agents = ["random", "saa"]', "[defaults]", 'env = "shiftgym/Provisioning-v0"']
