@@ -12,13 +12,14 @@ from rich.console import Console
 
 from shiftgym.data.errors import UnknownNameError
 from shiftgym.evaluation.agent_spec import AgentSpec
+from shiftgym.evaluation.plots_of_training import learning_curves
 from shiftgym.evaluation.report import report
 from shiftgym.evaluation.results import Run
 from shiftgym.evaluation.run import execute
 from shiftgym.evaluation.scenario import Published, Scenario, Suite, parse_suite
 from shiftgym.evaluation.scores import sharpe_ratio
 from shiftgym.evaluation.tables import all_tables
-from tests.worlds import SMALL
+from tests.worlds import BUDGETS, SMALL
 
 AGENTS = tuple(map(AgentSpec, ("oracle", "persistence", "residual-saa")))
 
@@ -54,6 +55,17 @@ def test_a_run_ends_in_a_report(name: str, keywords: dict[str, Any], score: str,
     markdown = report(run, Console(quiet=True)).with_suffix(".md").read_text()
     assert "plots/replay.svg" in markdown
     assert ("plots/day.svg" in markdown) == (name == "DataCenter")
+
+
+def test_who_follows_a_gradient_is_trained_and_scored_in_a_data_center(tmp_path: Path) -> None:
+    home = {"env": "shiftgym/DataCenter-v0", "train": "small-DataCenter[:0.5]", "test": "small-DataCenter[0.5:]"}
+    names = ("dfl", "diffusion-dfl-score")
+    agents = tuple(AgentSpec(name, BUDGETS[name]) for name in names)
+    scenario = Scenario("home", **home, env_kwargs={**SMALL["DataCenter"], "action": "relative"})
+    run = execute(Suite("small", (scenario,), agents, seeds=(0,)), tmp_path).run
+    results = run.results.set_index("agent")
+    assert np.isfinite(results[["cost", "violation_rate_inference"]].to_numpy()).all()
+    assert set(learning_curves(run)["agent"]) == set(results.index)  # by the cost of decisions
 
 
 def test_the_suite_chooses_what_leads(tmp_path: Path) -> None:
