@@ -225,9 +225,11 @@ def cost_violation_figure(run: Run | Runs, looks: dict[str, Look]) -> Any:
     return plot
 
 
-def distribution_figure(run: Run | Runs, looks: dict[str, Look]) -> Any:
-    """Quantiles of the regret of single steps in the chosen scenario, a box per agent."""
+def distribution_figure(run: Run | Runs, looks: dict[str, Look]) -> Any | None:
+    """Quantiles of the regret of single steps in the chosen scenario, a box per agent that can have any."""
     table = run.summary[~run.summary["clairvoyant"].astype(bool)]
+    if table.empty:
+        return None
     found = []
     for scenario, agent in zip(table["scenario"], table["agent"], strict=True):
         seeds = run.seeds(scenario, agent)

@@ -205,15 +205,17 @@ def test_names_from_users_are_text_and_never_code(nasty):
     assert list(page.data["replays"]["scenarios"]) == [f"{NASTY}a", f"{NASTY}b"]
 
 
-def test_synthetic_traces_are_called_so(tmp_path):
+@pytest.mark.parametrize("agent", ["saa", "oracle"])  # who sees all has no regret to draw
+def test_synthetic_traces_are_called_so(agent, tmp_path):
     trace = "synthetic-azure-2023-conv@10s"
     scenario = Scenario("home", "shiftgym/Provisioning-v0", f"{trace}[:0.5]", f"{trace}[0.5:]")
-    run = execute(Suite("small", (scenario,), (AgentSpec("saa"),), seeds=(0,)), tmp_path).run
+    run = execute(Suite("small", (scenario,), (AgentSpec(agent),), seeds=(0,)), tmp_path).run
     report(run, Console(quiet=True))
     page = Page((run.folder / "report.html").read_text())
     assert "Synthetic traces, generated and not measured: synthetic-azure-2023-conv." in page.words
     assert sum(a.get("class") == "kind synthetic" for a in page.of("span")) == 2
     assert "There is nothing to compare" in " ".join(page.words)
+    assert ("distribution-figure" in page.data["figures"]) == (agent == "saa")
 
 
 # ---- several runs
