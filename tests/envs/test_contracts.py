@@ -75,7 +75,7 @@ def test_vector_equals_single_step_by_step(mode: str, name: str, keywords: dict[
     same(native.reset(seed=11), single.reset(seed=11))
     native.action_space.seed(0)
     ended = 0
-    for _ in range(steps(name, 60)):
+    for _ in range(steps(name, 48)):
         actions = native.action_space.sample() * 1.2  # some requests break the bounds
         result = native.step(actions)
         same(result, single.step(actions))
@@ -89,7 +89,7 @@ def test_disabled_autoreset_with_masks(name: str, keywords: dict[str, Any]) -> N
     same(native.reset(seed=2), single.reset(seed=2))
     native.action_space.seed(0)
     lengths = np.random.default_rng(0)
-    for _ in range(steps(name, 60)):
+    for _ in range(steps(name, 48)):
         actions = native.action_space.sample()
         result = native.step(actions)
         same(result, single.step(actions))
@@ -112,7 +112,7 @@ def test_a_row_replays_what_it_would_alone(name: str, keywords: dict[str, Any]) 
     alone = [make_vec(name, 1, **keywords) for _ in starts]
     same(together.reset(seed=0)[0], np.concatenate([one.reset(seed=row)[0] for row, one in enumerate(alone)]))
     together.action_space.seed(0)
-    count = steps(name, 60)
+    count = steps(name, 48)
     for step in range(count):
         if step == min(7, count // 3):  # row 0 stays where the others are, but ends later
             together.reset(options={"reset_mask": np.array([True, False, False, False])})
