@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,14 @@ def pytest_collection_finish() -> None:
     gc.enable()
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_registered() -> Iterator[None]:
+    """Workers of a pool are not sent what all the tests have registered, for which each would import half of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("shiftgym.evaluation.registered._own", dict)
+        yield
 
 
 @pytest.fixture
