@@ -58,7 +58,9 @@ class RayCluster(Pool):
         def bound(task: T) -> Outcome[T, R]:  # Ray sends it once, and only tasks after that
             return _call(registered, function, folder, task)
 
-        call = ray.remote(num_cpus=1, max_retries=TRIES - 1, name="shiftgym")(bound)
+        # a cluster of our own has no dashboard that would show what its tasks did, and which every task would write to
+        shown = not self._started
+        call = ray.remote(num_cpus=1, max_retries=TRIES - 1, name="shiftgym", enable_task_events=shown)(bound)
         waiting = deque(tasks)
         # a cluster of our own runs no more than ``jobs`` at once: as many wait at its door, so that no worker waits
         most = len(tasks) if self._jobs is None else self._jobs * (2 if self._started else 1)
