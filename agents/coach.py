@@ -70,8 +70,8 @@ class ScaledVecEnv(VecEnvWrapper):
         met, replays = self._replays.last_outcome, self._replays
         # not the best from the state at hand, which is what decisions change
         best = self._problem.perfect(met) if replays.task.oracle_follows_path else replays.last_oracle
-        regret = self._problem.objective(met, replays.last_decision, replays.last_state)
-        regret -= self._problem.objective(met, best)
+        objective = self._problem.objective
+        regret = objective(met, replays.last_decision, replays.last_state) - objective(met, best)
         rewards = np.maximum(-regret / self._scaling.unit, WORST).astype(np.float32)
         for row in np.flatnonzero(done):
             infos[row]["terminal_observation"] = self._scaling.see(infos[row]["terminal_observation"])

@@ -1,6 +1,7 @@
 """Hyper-parameters of the reinforcement learners by environment.
 
 ``benchmarks/reinforcement_settings.py`` is how they were chosen, on the last fifth of the training traces.
+A day of a data center has those that all share, with fewer steps, as each takes a schedule.
 """
 
 from __future__ import annotations
