@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...data.errors import UnknownNameError
-from ..arrays import Array, beyond, in_double, in_numpy, kind, largest, masses, namespace, nothing
+from ..arrays import Array, beyond, in_double, in_numpy, kind, largest, namespace, nothing
 from ..backend import CAN
 from ..base import Adjoint
 from ..memory import digest, keep
@@ -471,16 +471,22 @@ class DataCenter(FleetProblem):
         return in_numpy(in_double(method), scenarios, *others)
 
     def _adjoint(self, scenarios: Values, decisions: Values, cotangent: Values, weights: Values | None) -> Adjoint:
-        values, mass = scenarios[..., : self.uncertain_dim], self._mass(scenarios, weights)
-        pull = self._pull(scenarios, decisions, cotangent)
-        score = levels_influence(values, mass, self.promise, self._sizes, pull)
-        return Adjoint(pull, self._gradient(scenarios, decisions, cotangent, weights), score)
+        given = self._moving(scenarios, decisions, cotangent, weights)
+        return Adjoint(given[-1], self._with_known(levels_gradient(*given)), levels_influence(*given))
 
     def _gradient(self, scenarios: Values, decisions: Values, cotangent: Values, weights: Values | None) -> Values:
+        return self._with_known(levels_gradient(*self._moving(scenarios, decisions, cotangent, weights)))
+
+    def _moving(
+        self, scenarios: Values, decisions: Values, cotangent: Values, weights: Values | None
+    ) -> tuple[Values, Values, float, list[int], Values]:
+        """What sensitivities are found of: values, mass, promise, sizes and dF/dlevel."""
         values, mass = scenarios[..., : self.uncertain_dim], self._mass(scenarios, weights)
-        pull = self._pull(scenarios, decisions, cotangent)
-        moved = levels_gradient(values, mass, self.promise, self._sizes, pull)
-        return np.concatenate((moved, np.zeros_like(scenarios[..., self.uncertain_dim :])), axis=-1)
+        return values, mass, self.promise, self._sizes, self._pull(scenarios, decisions, cotangent)
+
+    def _with_known(self, gradient: Values) -> Values:
+        """A gradient in all columns of an outcome: zero in those that are known."""
+        return np.concatenate((gradient, np.zeros((*gradient.shape[:-1], self.known_dim))), axis=-1)
 
     def _pull(self, scenarios: Values, decisions: Values, cotangent: Values) -> Values:
         """dF/dlevel (B, (D + S + K) T)."""
@@ -489,7 +495,3 @@ class DataCenter(FleetProblem):
             forecast = self.forecast(scenarios[:, 0])
             pull = np.divide(pull, forecast, out=np.zeros_like(pull), where=forecast > 0)
         return pull
-
-    @staticmethod
-    def _mass(scenarios: Values, weights: Values | None) -> Values:
-        return np.broadcast_to(masses(scenarios, weights), scenarios.shape[:2])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import Array, in_double, in_numpy, masses
+from ..arrays import Array, in_double, in_numpy
 from ..arrays import beyond as above
 from ..base import ProblemError
 from .decision_box import served_by_all
@@ -345,7 +345,7 @@ class DataCenterHour(FleetProblem):
         return in_numpy(in_double(self._solve), scenarios, weights)
 
     def _solve(self, scenarios: Values, weights: Values | None) -> Values:
-        mass = np.broadcast_to(masses(scenarios, weights), scenarios.shape[:2])
+        mass = self._mass(scenarios, weights)
         sign = np.where(np.arange(self.uncertain_dim) < self._centers, -1.0, 1.0)  # of a plant the lower quantile
         levels = sign * quantile(sign * scenarios[..., : self.uncertain_dim], mass, self.promise)
         return self._myopic(levels, scenarios[:, 0])

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...data.errors import UnknownNameError
-from ..arrays import Array, beyond, in_numpy, largest, nothing
+from ..arrays import Array, beyond, in_numpy, largest, masses, nothing
 from ..base import Adjoint, DecisionProblem, Judged, ProblemError
 from .fleet import Fleet
 
@@ -139,6 +139,11 @@ class FleetProblem(DecisionProblem):
         if self.promise == 1:
             raise ProblemError("promise is 1, which no price of a breach keeps: give a share below 1 to train for")
         return 1 - self.promise
+
+    @staticmethod
+    def _mass(scenarios: Values, weights: Values | None) -> Values:
+        """Share (B, M) of each scenario."""
+        return np.broadcast_to(masses(scenarios, weights), scenarios.shape[:2])
 
     def adjoint(self, scenarios: Array, decisions: Array, cotangent: Array, weights: Array | None = None) -> Adjoint:
         """Not available: raises :class:`ProblemError`."""
