@@ -158,7 +158,9 @@ def test_read_only_scenarios_and_chunks(case: Case, monkeypatch: pytest.MonkeyPa
     y.setflags(write=False)
     z = problem.solve(y)
     gradient = problem.adjoint(y, z, np.ones_like(z))
-    if case.chunks:
+    if case.chunks is None:
+        assert not hasattr(importlib.import_module(type(problem).__module__), "_CHUNK")
+    else:
         module, size = case.chunks
         monkeypatch.setattr(importlib.import_module(f"shiftgym.solvers.{module}"), "_CHUNK", size)
     np.testing.assert_allclose(problem.solve(y), z, atol=1e-9)
