@@ -58,12 +58,14 @@ class Diffusion(Predictor):
     T, t                ``steps``, ``step`` (0 stands for t = 1)
     alpha_bar_t         ``signal``
     eps_theta           :meth:`denoise`
+    y_0 given y_t       :meth:`clean`
     ELBO_t              one term of :meth:`log_likelihood`
     p_t                 :meth:`timestep_odds`
     ==================  ======================================================
 
-    The first layer of eps_theta is linear in [y_t, embedding of t, features of x], so the part of x is computed once
-    per context and that of t once per step, whatever the number of samples.
+    The network says :meth:`velocity`, which the other two follow from. Its first layer is linear in [y_t, embedding of
+    t, features of x], so the part of x is computed once per context and that of t once per step, whatever the number of
+    samples.
 
     Parameters
     ----------
@@ -90,6 +92,7 @@ class Diffusion(Predictor):
     """
 
     signal: Tensor
+    embedding: Tensor
     weight: Tensor
     second_moment: Tensor
     visits: Tensor
@@ -127,6 +130,7 @@ class Diffusion(Predictor):
         self.body = layers(width, hidden[1:], outcomes)
         signal = cumulative_signal(schedule, steps)
         self.register_buffer("signal", signal.float())
+        self.register_buffer("embedding", _embeddings(steps), persistent=False)
         self.register_buffer("weight", _elbo_weights(signal).float())
         self.register_buffer("second_moment", torch.ones(steps))
         self.register_buffer("visits", torch.zeros(steps))
@@ -142,19 +146,28 @@ class Diffusion(Predictor):
         out: Tensor = self.of_context(self.encoder(observations))
         return out
 
-    def denoise(self, context: Tensor, noisy: Tensor, step: Tensor) -> Tensor:
-        """Noise eps_theta (..., D) found in ``noisy`` (..., D) at steps (...), for contexts (..., width).
+    def velocity(self, context: Tensor, noisy: Tensor, step: Tensor) -> Tensor:
+        """What the network says (..., D) of ``noisy`` (..., D) at steps (...), for contexts (..., width).
 
-        The network itself says v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) y_0 (Salimans and Ho, 2022, Appendix D).
-        Where next to no signal is left, noise is all there is to see, and a clean outcome that follows from eps alone
-        would be its error many times over; that which follows from v is not, and short chains need it to be right.
+        That is v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) y_0 (Salimans and Ho, 2022, Appendix D). Where next to no
+        signal is left, noise is all there is to see, and a clean outcome that follows from eps would be its error many
+        times over; that which follows from v is not, and short chains need it to be right.
         """
-        signal = self.signal[step][..., None]
         # what broadcasts is added up first: it is small in a chain, where a step is the same for all
-        first = self.of_noisy(noisy).add_(context + self.of_step(_embed(step, self.steps).to(noisy)))
-        velocity = self.body(silu(first)) if self.precision == "float32" else self._rounded(first)
-        out: Tensor = (1 - signal).sqrt() * noisy + signal.sqrt() * velocity
+        first = self.of_noisy(noisy).add_(context + self.of_step(self.embedding[step]))
+        out: Tensor = self.body(silu(first)) if self.precision == "float32" else self._rounded(first)
         return out
+
+    def denoise(self, context: Tensor, noisy: Tensor, step: Tensor) -> Tensor:
+        """Noise eps_theta (..., D) found in ``noisy`` (..., D) at steps (...), for contexts (..., width)."""
+        signal = self.signal[step][..., None]
+        return (1 - signal).sqrt() * noisy + signal.sqrt() * self.velocity(context, noisy, step)
+
+    def clean(self, context: Tensor, noisy: Tensor, step: Tensor) -> Tensor:
+        """Outcomes (..., D) that are left without that noise, within reach of the training outcomes."""
+        signal = self.signal[step][..., None]
+        found = signal.sqrt() * noisy - (1 - signal).sqrt() * self.velocity(context, noisy, step)
+        return found.clamp(-_REACH, _REACH)
 
     # ------------------------------------------------------------------ sampling
     def sample(self, observations: Tensor, count: int, generator: torch.Generator, common: bool = False) -> Tensor:
@@ -174,12 +187,12 @@ class Diffusion(Predictor):
             clean = self._clean(context, y, now, recompute)
             target = signal[following]
             passed, stride = stride, _half_log_ratio(target) - _half_log_ratio(signal[now])
-            likely = clean + (clean - before) * (stride / (2 * passed)) if passed else clean
+            likely = torch.lerp(before, clean, 1 + stride / (2 * passed)) if passed else clean
             before = clean
-            # the noise that goes with the clean outcome, DDIM (Song et al., 2021, eq. 12)
-            found = (y - math.sqrt(signal[now]) * likely) / math.sqrt(1 - signal[now])
             spread = self.eta * math.sqrt((1 - target) / (1 - signal[now]) * (1 - signal[now] / target))
-            y = math.sqrt(target) * likely + math.sqrt(1 - target - spread**2) * found
+            # the noise that goes with the clean outcome stays, in part: DDIM (Song et al., 2021, eq. 12)
+            kept = math.sqrt((1 - target - spread**2) / (1 - signal[now]))
+            y = (math.sqrt(target) - kept * math.sqrt(signal[now])) * likely + kept * y
             if self.eta > 0:
                 y = y + spread * noise(shape, common, y, generator)
         return self._clean(context, y, places[-1], recompute)
@@ -201,18 +214,12 @@ class Diffusion(Predictor):
         return places
 
     def _clean(self, context: Tensor, y: Tensor, now: int, recompute: bool) -> Tensor:
-        """Clean outcomes that go with the noise found in ``y`` at step ``now``."""
-        if recompute:
-            clean: Tensor = checkpoint(
-                self._without_noise, context, y, now, use_reentrant=False, preserve_rng_state=False
-            )
-            return clean
-        return self._without_noise(context, y, now)
-
-    def _without_noise(self, context: Tensor, y: Tensor, now: int) -> Tensor:
-        signal = self.signal[now]
-        found = self.denoise(context, y, torch.full((1, 1), now, device=y.device))
-        return clean(y, found, signal)
+        """Clean outcomes that go with ``y`` at step ``now``."""
+        step = torch.full((1, 1), now, device=y.device)
+        if not recompute:
+            return self.clean(context, y, step)
+        found: Tensor = checkpoint(self.clean, context, y, step, use_reentrant=False, preserve_rng_state=False)
+        return found
 
     # ------------------------------------------------------------------ likelihood
     def log_likelihood(self, observations: Tensor, outcomes: Tensor, generator: torch.Generator) -> Tensor:
@@ -312,11 +319,6 @@ class Diffusion(Predictor):
         return (error / self.signal[step]).mean() / self.outcomes
 
 
-def clean(noisy: Tensor, noise: Tensor, signal: Tensor) -> Tensor:
-    """Clean outcomes that go with the noise found in noisy ones, within reach of the training outcomes."""
-    return ((noisy - (1 - signal).sqrt() * noise) / signal.sqrt()).clamp(-_REACH, _REACH)
-
-
 class _Accumulated(torch.autograd.Function):
     """The sum of scalar ``terms``; what it is in ``leaves``, which stand for ``inputs``, is found term by term."""
 
@@ -350,8 +352,8 @@ def _half_log_ratio(signal: float) -> float:
     return math.log(signal / (1 - signal)) / 2
 
 
-def _embed(step: Tensor, steps: int) -> Tensor:
-    """Sinusoidal embedding (..., 16) of timesteps (...), which reach as far as a thousand whatever their number."""
-    frequency = torch.exp(-math.log(10000.0) * torch.arange(EMBEDDING // 2, device=step.device) / (EMBEDDING // 2))
-    angle = (step * (1000.0 / steps))[..., None] * frequency
+def _embeddings(steps: int) -> Tensor:
+    """Sinusoidal embeddings (T, 16) of all timesteps, which reach as far as a thousand whatever their number."""
+    frequency = torch.exp(-math.log(10000.0) * torch.arange(EMBEDDING // 2) / (EMBEDDING // 2))
+    angle = (torch.arange(steps) * (1000.0 / steps))[:, None] * frequency
     return torch.cat((angle.sin(), angle.cos()), dim=-1)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..data.errors import ShiftgymError, UnknownNameError
 from ..envs.task import Layout, check_count
 from ..solvers.base import check_not_negative
-from .diffusion import Diffusion, clean
+from .diffusion import Diffusion
 from .joint import Joint, check_persistence
 from .networks import Standardised
 from .predictors import noise
@@ -206,7 +206,7 @@ class ReverseChain:
     def mean(self, model: Diffusion, context: Tensor, state: Tensor, step: Tensor) -> Tensor:
         """mu_theta (..., width) of states (..., width) at steps (...) of the chain, for contexts (..., width')."""
         signal = self.signal[step][..., None]
-        row = clean(state, model.denoise(context, state, self.now[step]), signal)
+        row = model.clean(context, state, self.now[step])
         return self.towards(row, (state - signal.sqrt() * row) / (1 - signal).sqrt(), step)
 
     def towards(self, row: Tensor, noise: Tensor, step: Tensor) -> Tensor:
@@ -224,10 +224,8 @@ class ReverseChain:
     def finish(self, model: Diffusion, known: Tensor, state: Tensor, generator: torch.Generator) -> Trajectories:
         """The tuned steps, and the clean rows they lead to."""
         path = self._run(model, known, state, range(self.first, len(self.now)), generator)
-        signal = model.signal[self.last]
         place = torch.full((1,), self.last, device=state.device)
-        found = model.denoise(model.context(known), path.rows, place)
-        return path._replace(rows=clean(path.rows, found, signal))
+        return path._replace(rows=model.clean(model.context(known), path.rows, place))
 
     def _run(
         self, model: Diffusion, known: Tensor, state: Tensor, steps: range, generator: torch.Generator

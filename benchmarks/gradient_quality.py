@@ -56,9 +56,10 @@ class LinearDiffusion(Diffusion):
     def context(self, observations: Tensor) -> Tensor:
         return observations @ self.truth.T
 
-    def denoise(self, context: Tensor, noisy: Tensor, step: Tensor) -> Tensor:
+    def velocity(self, context: Tensor, noisy: Tensor, step: Tensor) -> Tensor:
         signal = self.signal[step][..., None]
-        return (1 - signal).sqrt() * (noisy - signal.sqrt() * context) / (signal * VARIANCE + 1 - signal)
+        moved = (1 - VARIANCE) * signal.sqrt() * noisy - context
+        return (1 - signal).sqrt() * moved / (signal * VARIANCE + 1 - signal)
 
 
 class Case:

@@ -41,13 +41,18 @@ def make(outcomes: int = 2, kind: type[Diffusion] = Diffusion, seed: int = 0, **
 class GaussianData(Diffusion):
     """The best denoiser for outcomes from N(MEAN, COVARIANCE): E[noise | y_t], which is linear in y_t."""
 
-    def denoise(self, context: Tensor, noisy: Tensor, step: Tensor) -> Tensor:
+    def velocity(self, context: Tensor, noisy: Tensor, step: Tensor) -> Tensor:
         signal = self.signal[step].to(noisy)
         eye = torch.eye(2, dtype=noisy.dtype)
         spread = signal[..., None, None] * COVARIANCE.to(noisy) + (1 - signal)[..., None, None] * eye
         centred = noisy - signal.sqrt()[..., None] * MEAN.to(noisy)
-        found: Tensor = (1 - signal).sqrt()[..., None] * (torch.linalg.inv(spread) @ centred[..., None])[..., 0]
-        return found
+        found = (1 - signal).sqrt()[..., None] * (torch.linalg.inv(spread) @ centred[..., None])[..., 0]
+        return said_of(found, noisy, signal[..., None])
+
+
+def said_of(noise: Tensor, noisy: Tensor, signal: Tensor) -> Tensor:
+    """What a network says that finds this noise in ``noisy``."""
+    return (noise - (1 - signal).sqrt() * noisy) / signal.sqrt()
 
 
 def moments(model: Diffusion, count: int = 20_000) -> tuple[Tensor, Tensor]:
@@ -85,7 +90,7 @@ def test_cosine_schedule_is_that_of_nichol_and_dhariwal() -> None:
 def test_forward_marginals() -> None:
     """What the denoiser is shown at step t has mean sqrt(alpha_bar_t) y and variance 1 - alpha_bar_t."""
     model, shown = make(outcomes=1), []
-    model.denoise = lambda context, noisy, step: (shown.append(noisy), torch.zeros_like(noisy))[1]
+    model.velocity = lambda context, noisy, step: (shown.append(noisy), torch.zeros_like(noisy))[1]
     outcome = torch.full((1, 20_000, 1), 1.7)
     context, generator = model.context(torch.zeros(1, 2)), torch.Generator().manual_seed(0)
     for step in (0, 300, 999):
@@ -127,7 +132,7 @@ def test_places_of_a_chain(schedule: str, steps: int, sampling_steps: int) -> No
 def test_a_chain_stays_finite_when_the_denoiser_exaggerates() -> None:
     """Every outcome that it believes in is limited, and the noise beside it is what is left, so nothing grows."""
     model = make(sampling_steps=300)
-    model.denoise = lambda context, noisy, step: 1.5 * noisy
+    model.velocity = lambda context, noisy, step: said_of(1.5 * noisy, noisy, model.signal[step][..., None])
     samples = model.sample(torch.zeros(2, 2), 50, torch.Generator().manual_seed(0))
     assert torch.isfinite(samples).all()
     assert samples.abs().max() <= 10
@@ -246,13 +251,13 @@ def test_block_by_block_is_the_weighted_sum(rows: int, centred: bool, monkeypatc
     forecast = Gaussian(Encoder(CONTEXT, torch.randn(50, 2)), (6, 5), 2)
     model = (Centred(forecast, diffusion_model) if centred else diffusion_model).double()
     contexts, outcomes, weights = torch.randn(3, 2).double(), torch.randn(3, 5, 2).double(), torch.randn(3, 5).double()
-    denoise, seen = diffusion_model.denoise, []
+    velocity, seen = diffusion_model.velocity, []
 
     def watched(context: Tensor, noisy: Tensor, step: Tensor) -> Tensor:
         seen.append(step.numel())
-        return denoise(context, noisy, step)
+        return velocity(context, noisy, step)
 
-    monkeypatch.setattr(diffusion_model, "denoise", watched)
+    monkeypatch.setattr(diffusion_model, "velocity", watched)
     monkeypatch.setattr(diffusion, "_ROWS", rows)
     value = model.weighted_likelihood(contexts, outcomes, weights, torch.Generator().manual_seed(0))
     assert sum(seen) == 4 * 3 * 5

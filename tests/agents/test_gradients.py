@@ -76,9 +76,8 @@ def test_every_sample_gets_its_own_gradient(world: str, seed: int) -> None:
 class NearGaussian(Diffusion):
     """A denoiser near that of standard normal outcomes, so that an untrained chain ends at outcomes."""
 
-    def denoise(self, context: Tensor, noisy: Tensor, step: Tensor) -> Tensor:
-        rest = (1 - self.signal[step][..., None]).sqrt()
-        return rest * noisy + 0.1 * (1 - rest) * super().denoise(context, noisy, step)
+    def velocity(self, context: Tensor, noisy: Tensor, step: Tensor) -> Tensor:
+        return 0.1 * super().velocity(context, noisy, step)
 
 
 def make_predictor(kind: str, outcomes: int) -> Predictor:
@@ -279,10 +278,10 @@ class LinearDiffusion(Diffusion):
     def context(self, observations: Tensor) -> Tensor:
         return observations @ self.weight_.T
 
-    def denoise(self, context: Tensor, noisy: Tensor, step: Tensor) -> Tensor:
-        signal = self.signal[step][..., None].to(noisy)
-        spread = signal * self.log_variance.exp() + 1 - signal
-        return (1 - signal).sqrt() * (noisy - signal.sqrt() * context) / spread
+    def velocity(self, context: Tensor, noisy: Tensor, step: Tensor) -> Tensor:
+        signal, variance = self.signal[step][..., None].to(noisy), self.log_variance.exp()
+        moved = (1 - variance) * signal.sqrt() * noisy - context
+        return (1 - signal).sqrt() * moved / (signal * variance + 1 - signal)
 
 
 @pytest.mark.parametrize("variance", [0.3, 1.0])

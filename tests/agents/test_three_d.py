@@ -69,9 +69,9 @@ class Known(Diffusion):
     def context(self, observations: Tensor) -> Tensor:
         return observations
 
-    def denoise(self, context: Tensor, noisy: Tensor, step: Tensor) -> Tensor:
+    def velocity(self, context: Tensor, noisy: Tensor, step: Tensor) -> Tensor:
         signal = self.signal[step][..., None]
-        return (noisy - signal.sqrt() * self.row(noisy, signal, step)) / (1 - signal).sqrt()
+        return (signal.sqrt() * noisy - self.row(noisy, signal, step)) / (1 - signal).sqrt()
 
 
 def within(estimates: list[Tensor], truth: Tensor, share: float) -> None:
