@@ -64,6 +64,7 @@ import gymnasium
 import joblib
 import torch
 from printing import figures, show
+from rich.progress import track
 from rich.table import Table
 
 from shiftgym.agents import make_agent
@@ -372,7 +373,7 @@ def compare(names: list[str], checkout: str | None, known: dict[str, Lap]) -> tu
         "GB",
         "goal, GB",
     )
-    for name in names:
+    for name in track(names, "cases, some minutes each", transient=True):
         case = CASES[name]
         laps = {way: apart(ours, change(case)) for way, (change, _) in WAYS.items()}
         if checkout is not None and name not in known:
