@@ -11,12 +11,12 @@ Both sides train the same network, 3 x 1024 units, on the same decision points w
 thread, each case in a process of its own. Ours does equal work, a chain of all T steps, in float32 and with the inner
 layers in bfloat16, and then takes the sampler that we choose, a chain of ten steps and likelihoods at ten timesteps,
 those drawn by importance, in bfloat16. At equal work both multiply the same matrices, so how much faster bfloat16 can
-be is what the machine makes of it, which is printed below the table. Mixed precision needs hardware
-that multiplies bfloat16, a GPU or a CPU with AMX (Intel since 2023; "amx_bf16" in /proc/cpuinfo): without it, it is no
-faster than float32 or slower. An iteration is what a pass of the training loop does: draw samples, decide,
-differentiate, step. After a short one to warm up each side runs two to eight, as many as a minute has room for, and the
-fastest counts: how fast a processor multiplies in bfloat16 changes by a factor of three with what its other cores do.
-Seconds are those of the CPU, which on a busy machine repeat better than those on the wall.
+be is what the machine makes of it, which is printed below the table. Mixed precision needs hardware that multiplies
+bfloat16, a GPU or a CPU with AMX (Intel since 2023; "amx_bf16" in /proc/cpuinfo): without it, it is no faster than
+float32 or slower. An iteration is what a pass of the training loop does: draw samples, decide, differentiate, step.
+After a short one to warm up each side runs two to eight, as many as a minute has room for, and the fastest counts: on a
+shared host a product in bfloat16 may take three times as long from one moment to the next. Seconds are those of the
+CPU, which on a busy machine repeat better than those on the wall.
 
 Memory is the largest resident size during the iteration above that before it, which holds the model, its gradients and
 Adam's moments (Linux only). Ours is read in an iteration of its own, in which the allocator gives blocks of 256 KiB and
@@ -400,7 +400,7 @@ def rates(rows: int = 640, width: int = HIDDEN[0]) -> str:
                 layer(x)
                 laps.append(time.perf_counter() - began)
         found[name] = [2e-9 * rows * width**2 / seconds for seconds in sorted(laps)]
-    products = ", ".join(f"{median(rates):,.0f} (at best {rates[0]:,.0f}) in {name}" for name, rates in found.items())
+    products = ", ".join(f"{median(each):,.0f} (at best {each[0]:,.0f}) in {name}" for name, each in found.items())
     return f"GFLOP/s of a layer of {rows} x {width} x {width} here: {products}"
 
 
