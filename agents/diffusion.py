@@ -13,6 +13,7 @@ from torch.nn.functional import silu
 from torch.utils.checkpoint import checkpoint
 
 from ..data.errors import ShiftgymError, UnknownNameError
+from .linear import Linear
 from .mixed_precision import PRECISIONS, Rounded
 from .networks import Standardised, layers
 from .predictors import Predictor, noise
@@ -87,8 +88,9 @@ class Diffusion(Predictor):
         k, the timesteps at which a likelihood is looked at.
     importance : bool
         Whether those are drawn by how much they are seen to say (:meth:`timestep_odds`), or all alike.
-    precision : {"float32", "bfloat16"}
-        Of the denoiser's layers behind the first; everything else is as precise as the weights.
+    precision : {"float32", "bfloat16", "int8"}
+        Of the denoiser's layers behind the first; everything else is as precise as the weights. "int8" is for chains
+        that are not differentiated; the others, and likelihoods, are then in bfloat16.
     """
 
     signal: Tensor
@@ -124,8 +126,8 @@ class Diffusion(Predictor):
         self.importance, self.precision = importance, precision
         self.encoder, self.outcomes = encoder, outcomes
         width = hidden[0]
-        self.of_noisy = nn.Linear(outcomes, width, bias=False)
-        self.of_context = nn.Linear(encoder.width, width)
+        self.of_noisy = Linear(outcomes, width, bias=False)
+        self.of_context = Linear(encoder.width, width)
         self.of_step = nn.Sequential(nn.Linear(EMBEDDING, EMBEDDING), nn.SiLU(), nn.Linear(EMBEDDING, width))
         self.body = layers(width, hidden[1:], outcomes)
         signal = cumulative_signal(schedule, steps)
@@ -139,10 +141,10 @@ class Diffusion(Predictor):
     def context(self, observations: Tensor) -> Tensor:
         """What eps_theta needs of observations (B, size): shape (B, width).
 
-        In bfloat16 it also rounds the weights, for all the steps with these contexts.
+        In lower precision it also rounds the weights, for all the steps with these contexts.
         """
-        if self.precision == "bfloat16":
-            self._rounded = Rounded(self.body)
+        if self.precision != "float32":
+            self._rounded = Rounded(self.body, self.precision)
         out: Tensor = self.of_context(self.encoder(observations))
         return out
 

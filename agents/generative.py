@@ -273,8 +273,10 @@ class DiffusionForecaster(Generative):
         k, timesteps at which the score estimator looks at the likelihood of a sample.
     importance : bool
         Whether those are drawn by how much they are seen to say, or all alike.
-    precision : {"float32", "bfloat16"}
-        In which the denoiser's inner layers are multiplied; "bfloat16" pays on a GPU, or a CPU with AMX.
+    precision : {"float32", "bfloat16", "int8"}
+        In which the denoiser's inner layers are multiplied. "bfloat16" pays on a GPU, or a CPU that multiplies it (AMX,
+        AVX-512 BF16); "int8" is the same where a gradient is asked for, and elsewhere multiplies integers of 8 bits on
+        a CPU that can (VNNI).
     """
 
     around: str = "forecast"

@@ -1,4 +1,7 @@
-"""Fully connected layers multiplied in bfloat16 (Micikevicius et al., 2018, "Mixed Precision Training")."""
+"""Fully connected layers multiplied in bfloat16 (Micikevicius et al., 2018, "Mixed Precision Training") or integers.
+
+Rounding moves what a diffusion draws by far less than its spread: tested, for either precision.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,13 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear, silu
 
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "bfloat16", "int8")
+#: The least value of SiLU.
+_LEAST = -0.27846454276
 
 
 class Rounded:
-    """The layers of a network as they are now, in bfloat16; gradients reach the weights in the weights' precision.
+    """The layers of a network as they are now, rounded; gradients reach the weights in the weights' precision.
 
     Unlike ``torch.autocast``, which rounds the weights again in every step of a chain that is recomputed, or else, if
     they are rounded once, sums their gradients over the steps in bfloat16, where a long sum stops growing.
@@ -22,17 +27,22 @@ class Rounded:
     ----------
     body : nn.Sequential
         Fully connected layers with SiLU between them.
+    precision : {"bfloat16", "int8"}
+        "int8" multiplies integers of 8 bits where no gradient is asked for and the processor can (x86 with VNNI, Intel
+        since 2019 and AMD since 2022), and bfloat16 otherwise.
     """
 
-    def __init__(self, body: nn.Sequential) -> None:
-        self._body = body
+    def __init__(self, body: nn.Sequential, precision: str = "bfloat16") -> None:
+        self._body, self._precision = body, precision
         layers = [layer for layer in body if isinstance(layer, nn.Linear)]
         self.weights = [parameter for layer in layers for parameter in (layer.weight, layer.bias)]
         self.rounded = [Layer.of(layer) for layer in layers]
+        whole = precision == "int8" and has_integers(body)
+        self.forward_only = [Integers.of(layer) for layer in layers] if whole else self.rounded
 
-    def __reduce__(self) -> tuple[type[Rounded], tuple[nn.Sequential]]:
+    def __reduce__(self) -> tuple[type[Rounded], tuple[nn.Sequential, str]]:
         """A copy is made of the copied network: tiles can neither be copied nor pickled."""
-        return Rounded, (self._body,)
+        return Rounded, (self._body, self._precision)
 
     def __call__(self, first: Tensor) -> Tensor:
         """What the network makes of SiLU of the sums ``first`` (..., width), in their precision.
@@ -43,10 +53,10 @@ class Rounded:
         if torch.is_grad_enabled():
             out: Tensor = _Layers.apply(rows, self.rounded, *self.weights)  # type: ignore[no-untyped-call]
         else:
-            out = silu(rows, inplace=True).bfloat16()
-            for layer in self.rounded[:-1]:
+            out = silu(rows, inplace=True)
+            for layer in self.forward_only[:-1]:
                 out = layer.times(out, "swish")
-            out = self.rounded[-1].times(out).to(rows.dtype)
+            out = self.forward_only[-1].times(out).to(rows.dtype)
         return out.reshape(*first.shape[:-1], -1)
 
 
@@ -69,12 +79,50 @@ class Layer(NamedTuple):
         return cls(weight, bias, tiles)
 
     def times(self, x: Tensor, then: str = "none") -> Tensor:
-        """Rows (R, in) through the layer, and "swish" (SiLU) or "none" ``then``: (R, out)."""
+        """Rows (R, in) through the layer, and "swish" (SiLU) or "none" ``then``: (R, out) in bfloat16."""
+        x = x.bfloat16()
         if self.tiles is not None:
             out: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.tiles, self.bias, then, [], "")
             return out
         out = linear(x, self.weight, self.bias)
         return silu(out, inplace=True) if then == "swish" else out
+
+
+class Integers(NamedTuple):
+    """Weight in integers of 8 bits, as the processor wants it, ``scale`` (out,) of its rows, and bias (out,)."""
+
+    weight: Tensor
+    scale: Tensor
+    bias: Tensor
+
+    @classmethod
+    def of(cls, layer: nn.Linear) -> Integers:
+        """A layer as it is now."""
+        weight, bias = layer.weight.detach().float(), layer.bias.detach().float()
+        scale = (weight.abs().amax(1) / 127).clamp(min=torch.finfo(torch.float32).tiny)
+        whole = (weight / scale[:, None]).round().to(torch.int8)
+        return cls(torch.ops.onednn.qlinear_prepack(whole, None), scale, bias)
+
+    def times(self, x: Tensor, then: str = "none") -> Tensor:
+        """Values of SiLU (R, in), overwritten, through the layer, and "swish" or "none" ``then``: (R, out) in float32.
+
+        They are rounded to 256 numbers from the least value of SiLU to the largest that there is. What is not finite
+        makes that scale, and so all that comes out, not finite either.
+        """
+        scale = (x.amax() - _LEAST).float() / 255
+        zero = (-_LEAST / scale).floor()
+        whole = x.div_(scale).add_(zero + 0.5).to(torch.int16).to(torch.uint8)  # at once it takes four times as long
+        none = torch.zeros(len(self.scale), dtype=torch.int32)
+        operands = (whole, scale, zero.int(), self.weight, self.scale, none, self.bias)
+        out: Tensor = torch.ops.onednn.qlinear_pointwise(*operands, 1.0, 0, torch.float32, then, [], "")
+        return out
+
+
+def has_integers(body: nn.Module) -> bool:
+    """Whether this PyTorch and this processor multiply integers of 8 bits, sums of which do not overflow."""
+    able = getattr(torch.cpu, "_is_vnni_supported", lambda: False)
+    here = all(parameter.device.type == "cpu" for parameter in body.parameters())
+    return here and able() and hasattr(torch.ops.onednn, "qlinear_pointwise")
 
 
 def _tiled(weight: Tensor) -> bool:

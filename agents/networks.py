@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..data.errors import UnknownNameError
 from ..envs.task import Layout
+from .linear import Linear
 
 NETWORKS = ("auto", "lstm", "mlp")
 #: Widths of the LSTM where ``hidden`` describes other layers (3D-Learning, Section V-B4).
@@ -100,8 +101,8 @@ def layers(width: int, hidden: Sequence[int], outputs: int, dropout: float = 0.0
     """Fully connected layers from ``width`` numbers to ``outputs``, with SiLU and, in training, dropout between."""
     widths = [width, *hidden]
     after_each = (nn.SiLU(), nn.Dropout(dropout)) if dropout else (nn.SiLU(),)
-    inner = [layer for before, after in pairwise(widths) for layer in (nn.Linear(before, after), *after_each)]
-    return nn.Sequential(*inner, nn.Linear(widths[-1], outputs))
+    inner = [layer for before, after in pairwise(widths) for layer in (Linear(before, after), *after_each)]
+    return nn.Sequential(*inner, Linear(widths[-1], outputs))
 
 
 def is_recurrent(name: str, layout: Layout) -> bool:

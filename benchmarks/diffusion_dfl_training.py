@@ -8,11 +8,12 @@ The second form takes their figures from an earlier run on the same machine, whi
 some minutes per iteration. Without a checkout and a file, ours are measured alone.
 
 Both sides train the same network, 3 x 1024 units, on the same decision points with the same B, M, T and k, on one
-thread, each case in a process of its own. Ours does equal work, a chain of all T steps, in float32 and with the inner
-layers in bfloat16, and then takes the sampler that we choose, a chain of ten steps and likelihoods at ten timesteps,
-those drawn by importance, in bfloat16. At equal work both multiply the same matrices, so how much faster bfloat16 can
-be is what the machine makes of it, which is printed below the table. Mixed precision needs hardware that multiplies
-bfloat16, a GPU or a CPU with AMX (Intel since 2023; "amx_bf16" in /proc/cpuinfo): without it, it is no faster than
+thread, each case in a process of its own. Ours does equal work, a chain of all T steps, in float32, with the inner
+layers in bfloat16, and, for the score function, which does not differentiate the chain, with those of the chain in
+integers of 8 bits; then it takes the sampler that we choose, a chain of ten steps and likelihoods at ten timesteps,
+those drawn by importance, in bfloat16. At equal work both multiply the same matrices, so how much faster a lower
+precision can be is what the machine makes of it, which is printed below the table. It needs hardware that multiplies
+bfloat16 ("amx_bf16" or "avx512_bf16" in /proc/cpuinfo) and integers ("avx512_vnni"): without it, it is no faster than
 float32 or slower. An iteration is what a pass of the training loop does: draw samples, decide, differentiate, step.
 After a short one to warm up each side runs two to eight, as many as a minute has room for, and the fastest counts: on a
 shared host a product in bfloat16 may take three times as long from one moment to the next. Seconds are those of the
@@ -66,9 +67,12 @@ import torch
 from printing import figures, show
 from rich.progress import track
 from rich.table import Table
+from torch import Tensor
 
 from shiftgym.agents import make_agent
 from shiftgym.agents.diffusion import Diffusion
+from shiftgym.agents.linear import Linear
+from shiftgym.agents.mixed_precision import Integers, Layer, has_integers
 from shiftgym.agents.trained import Samples
 
 #: Steps of our own chain, and timesteps of a likelihood, as in the suites.
@@ -134,6 +138,7 @@ def chosen(case: Case) -> Case:
 WAYS: dict[str, tuple[Callable[[Case], Case], int]] = {
     "equal work, float32": (lambda case: case, 5),
     "equal work, bfloat16": (lambda case: replace(case, precision="bfloat16"), 5),
+    "equal work, chain in int8": (lambda case: replace(case, precision="int8"), 5),
     f"{SAMPLING_STEPS} steps, k <= {TIMESTEPS}, bfloat16": (chosen, 30),
 }
 #: Cases of ours alone, for the memory's goal: it must not depend on T.
@@ -375,7 +380,11 @@ def compare(names: list[str], checkout: str | None, known: dict[str, Lap]) -> tu
     )
     for name in track(names, "cases, some minutes each", transient=True):
         case = CASES[name]
-        laps = {way: apart(ours, change(case)) for way, (change, _) in WAYS.items()}
+        ways = {way: change(case) for way, (change, _) in WAYS.items()}
+        # a chain that is differentiated is in bfloat16 all the same
+        laps = {
+            way: apart(ours, ours_of) for way, ours_of in ways.items() if case.timesteps or ours_of.precision != "int8"
+        }
         if checkout is not None and name not in known:
             known[name] = apart(theirs, case, checkout)
         peer = known.get(name)
@@ -388,20 +397,29 @@ def compare(names: list[str], checkout: str | None, known: dict[str, Lap]) -> tu
 
 
 def rates(rows: int = 640, width: int = HIDDEN[0]) -> str:
-    """What the machine makes of a layer's product in either precision, in a line."""
+    """What the machine makes of a layer's product in each precision, in a line."""
     torch.set_num_threads(1)
+    theirs, ours, x = torch.nn.Linear(width, width), Linear(width, width), torch.rand(rows, width)
+    ours_rounded, rounded = Layer.of(ours), x.bfloat16()
+    products: dict[str, Callable[[], Tensor]] = {
+        "float32 of PyTorch": lambda: theirs(x),
+        "float32": lambda: ours(x),
+        "bfloat16": lambda: ours_rounded.times(rounded),
+    }
+    if has_integers(ours):
+        ours_whole = Integers.of(ours)
+        products["int8"] = lambda: ours_whole.times(x.clone())
     found = {}
-    for name, kind in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
-        layer, x = torch.nn.Linear(width, width, dtype=kind), torch.randn(rows, width, dtype=kind)
-        laps = []
-        with torch.no_grad():
+    with torch.no_grad():
+        for name, product in products.items():
+            laps = []
             for _ in range(20):
                 began = time.perf_counter()
-                layer(x)
+                product()
                 laps.append(time.perf_counter() - began)
-        found[name] = [2e-9 * rows * width**2 / seconds for seconds in sorted(laps)]
-    products = ", ".join(f"{median(each):,.0f} (at best {each[0]:,.0f}) in {name}" for name, each in found.items())
-    return f"GFLOP/s of a layer of {rows} x {width} x {width} here: {products}"
+            found[name] = [2e-9 * rows * width**2 / seconds for seconds in sorted(laps)]
+    told = ", ".join(f"{median(each):,.0f} (at best {each[0]:,.0f}) in {name}" for name, each in found.items())
+    return f"Billions of operations a second in a layer of {rows} x {width} x {width} here: {told}"
 
 
 def main() -> None:
