@@ -62,7 +62,7 @@ class LocalProcesses(Pool):
         try:
             with warnings.catch_warnings(), _noting_ctrl_c() as pressed:
                 # a worker whose memory grew is replaced, which is as it should be and loses nothing
-                warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
+                warnings.filterwarnings("ignore", r"A worker (stopped|was restarted) while some jobs", UserWarning)
                 yield from self._outcomes(function, tasks, pressed)
         finally:
             for worker in self._hired.copy():
