@@ -404,19 +404,24 @@ def test_lower_precision_is_close(lower: str) -> None:
         assert float(rounded.norm() / exact.norm()) == pytest.approx(1.0, abs=0.01)
 
 
-def test_integers_draw_the_same_to_a_hundredth_of_the_spread() -> None:
-    """Where nothing is differentiated; with gradients the layers are in bfloat16, where the processor can or not."""
+@pytest.mark.parametrize("lower", PRECISIONS[1:])
+def test_lower_precision_moves_samples_by_a_hundredth_of_their_spread(lower: str) -> None:
+    """Where nothing is differentiated, which may be in integers."""
     model = trained()
     contexts, drawn = torch.randn(64, 2, generator=torch.Generator().manual_seed(1)), []
     with torch.no_grad():
-        for model.precision in ("float32", "int8"):
+        for model.precision in ("float32", lower):
             drawn.append(model.sample(contexts, 100, torch.Generator().manual_seed(2)))
     assert not torch.equal(*drawn)
     assert float((drawn[1] - drawn[0]).square().mean().sqrt()) < 0.005  # of a spread of 0.5
-    through = []
+
+
+def test_integers_are_differentiated_as_bfloat16() -> None:
+    model, slopes = make(), []
     for model.precision in ("bfloat16", "int8"):
-        through.append(gradients(model.sample(contexts, 10, torch.Generator().manual_seed(2)).sum(), model))
-    assert torch.equal(*through)
+        samples = model.sample(torch.ones(64, 2), 10, torch.Generator().manual_seed(2))
+        slopes.append(gradients(samples.sum(), model))
+    assert torch.equal(*slopes)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS[1:])
