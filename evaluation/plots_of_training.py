@@ -21,7 +21,10 @@ _NOTICEABLE = 1.0
 
 
 def plot_learning(run: Run) -> Figure | None:
-    """Draw the decision cost on held-out data after each epoch, a panel per training environment, a line per agent."""
+    """Draw the objective of decisions on held-out data after each epoch, a panel per training environment.
+
+    That is their cost, or what the problem minimises in training in its stead (:attr:`DecisionProblem.objective`).
+    """
     table = learning_curves(run)
     if table.empty:
         return None
@@ -35,16 +38,16 @@ def plot_learning(run: Run) -> Figure | None:
             scale(axes, here["loss"].tolist(), "y")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("epoch")
-        axes.set_ylabel("" if index % 2 else "decision cost")
+        axes.set_ylabel("" if index % 2 else "objective")
         axes.set_title(home if len(homes) > 1 else "", loc="left")
     gaps = "; no line where samples were not kept, as too unlike outcomes" if table["loss"].isna().any() else ""
-    headline(figure, run, f"Decision cost on held-out training data, mean and standard deviation over seeds{gaps}")
+    headline(figure, run, f"Objective of decisions on held-out training data, mean and spread over seeds{gaps}")
     legend(figure, looks, list(table["agent"].unique()), lines=True)
     return figure
 
 
 def learning_curves(run: Run) -> pd.DataFrame:
-    """Table of the epochs that were judged by decision cost.
+    """Table of the epochs that were judged by the objective of decisions.
 
     Returns
     -------

@@ -25,7 +25,7 @@ _ALT = {
     "severity": "The leading score against the severity of a shift, or what else a sweep varies",
     "cost_violation": "Mean cost against the share of steps with a violation",
     "distribution": "Quantiles of the regret of single steps",
-    "learning": "Decision cost on held-out training data against the epoch",
+    "learning": "The objective of decisions on held-out training data against the epoch",
     "adversary": "What an agent was trained against: the rounds of its adversary, paths of the worst case",
     "effort": "The leading score against the time and the memory of a fit",
     "replay": "A stretch of a replay: outcome, decision and oracle",
