@@ -19,7 +19,7 @@ def all_tables(run: Run) -> list[Table]:
     table = run.summary
     sweeps = [name for name in table["sweep"].unique() if name]
     tables = [_leading(run, table)] if (table["sweep"] == "").any() else []
-    tables += [_sweep(table, name, run.score) for name in sweeps]
+    tables += [_sweep(run, table, name) for name in sweeps]
     tables += [_measure(run, table, name) for name in run.suite.measures if {name, f"mean_{name}"} & set(table)]
     tables += [*_brought(table), _scores(table)]
     return [*tables, *comparison_tables(run), *_choices(run)]
@@ -129,9 +129,9 @@ def sweep_axis(table: pd.DataFrame) -> str:
     return "severity" if table["shift"].nunique() > 1 else str(table["sweep"].iloc[0])
 
 
-def _sweep(table: pd.DataFrame, sweep: str, score: str) -> Table:
+def _sweep(run: Run, table: pd.DataFrame, sweep: str) -> Table:
     """The leading score by agent and place on the sweep."""
-    table = table[table["sweep"] == sweep]
+    score, table = run.score, table[table["sweep"] == sweep]
     mean = table.pivot_table(index="agent", columns="severity", values=score, sort=False)
     half = table.pivot_table(index="agent", columns="severity", values=f"{score}_half", sort=False)
     contestants = ~table.groupby("agent", sort=False)["clairvoyant"].first()
@@ -141,8 +141,10 @@ def _sweep(table: pd.DataFrame, sweep: str, score: str) -> Table:
     for agent, row in mean.iterrows():
         cells = [Cell(number(row[c], half.loc[agent, c], decimals), best=row[c] == best[c]) for c in mean.columns]
         view.rows.append([Cell(str(agent)), *cells])
+    places = table.groupby("severity", sort=False)["scenario"].first()
+    _add_published(run, view, [str(places[c]) for c in mean.columns], many=False)
     if axis == "severity":
-        view.note = "Severity 0 is the test trace as it is, 1 the shift as given."
+        view.note = " ".join(("Severity 0 is the test trace as it is, 1 the shift as given.", view.note)).strip()
     return view
 
 

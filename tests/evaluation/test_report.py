@@ -189,10 +189,12 @@ def test_a_box_shows_quantiles_of_the_steps_of_all_seeds(run):
 def test_a_sweep_over_anything_is_called_what_it_varies(suite, tmp_path):
     home = suite.scenarios[0]
     points = tuple(replace(home, name=f"M={m}", act={"samples": m}, sweep="samples", severity=m) for m in (2, 20, 200))
-    run = execute(replace(suite, scenarios=(home, *points), seeds=(0,)), tmp_path).run
+    published = Published("a paper", {"DFL": {"M=20": 0.13}, "unheard of here": {"home": 0.2}})
+    run = execute(replace(suite, scenarios=(home, *points), seeds=(0,), published=published), tmp_path).run
     table = next(table for table in all_tables(run) if table.title == "Normalised regret against samples")
     assert table.columns == ["agent", "samples 2", "samples 20", "samples 200"]
-    assert not table.note
+    assert [cell.text for cell in table.rows[-1]] == ["[published] DFL", "–", "0.130", "–"]
+    assert table.note == "[published]: a paper"
     axes = plot_severity(run).axes[0]
     assert axes.get_xlabel() == "samples"
     assert axes.get_xscale() == "log"
