@@ -89,8 +89,8 @@ class Diffusion(Predictor):
     importance : bool
         Whether those are drawn by how much they are seen to say (:meth:`timestep_odds`), or all alike.
     precision : {"float32", "bfloat16", "int8"}
-        Of the denoiser's layers behind the first; everything else is as precise as the weights. "int8" is for chains
-        that are not differentiated; the others, and likelihoods, are then in bfloat16.
+        Of the denoiser's layers behind the first; everything else is as precise as the weights. "int8" is for what is
+        not differentiated; the rest is then in bfloat16.
     """
 
     signal: Tensor
@@ -141,7 +141,7 @@ class Diffusion(Predictor):
     def context(self, observations: Tensor) -> Tensor:
         """What eps_theta needs of observations (B, size): shape (B, width).
 
-        In lower precision it also rounds the weights, for all the steps with these contexts.
+        In lower precision the weights are rounded once for all the steps with these contexts.
         """
         if self.precision != "float32":
             self._rounded = Rounded(self.body, self.precision)

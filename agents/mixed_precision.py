@@ -5,6 +5,7 @@ Rounding moves what a diffusion draws by far less than its spread: tested, for e
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -18,7 +19,7 @@ _LEAST = -0.27846454276
 
 
 class Rounded:
-    """The layers of a network as they are now, rounded; gradients reach the weights in the weights' precision.
+    """The layers of a network as they are when first multiplied, rounded; gradients have the weights' precision.
 
     Unlike ``torch.autocast``, which rounds the weights again in every step of a chain that is recomputed, or else, if
     they are rounded once, sums their gradients over the steps in bfloat16, where a long sum stops growing.
@@ -34,11 +35,19 @@ class Rounded:
 
     def __init__(self, body: nn.Sequential, precision: str = "bfloat16") -> None:
         self._body, self._precision = body, precision
-        layers = [layer for layer in body if isinstance(layer, nn.Linear)]
-        self.weights = [parameter for layer in layers for parameter in (layer.weight, layer.bias)]
-        self.rounded = [Layer.of(layer) for layer in layers]
-        whole = precision == "int8" and has_integers(body)
-        self.forward_only = [Integers.of(layer) for layer in layers] if whole else self.rounded
+        self._layers = [layer for layer in body if isinstance(layer, nn.Linear)]
+        self.weights = [parameter for layer in self._layers for parameter in (layer.weight, layer.bias)]
+
+    @cached_property
+    def rounded(self) -> list[Layer]:
+        """The layers in bfloat16."""
+        return [Layer.of(layer) for layer in self._layers]
+
+    @cached_property
+    def forward_only(self) -> list[Layer] | list[Integers]:
+        """The layers as they are multiplied where no gradient is asked for."""
+        whole = self._precision == "int8" and has_integers(self._body)
+        return [Integers.of(layer) for layer in self._layers] if whole else self.rounded
 
     def __reduce__(self) -> tuple[type[Rounded], tuple[nn.Sequential, str]]:
         """A copy is made of the copied network: tiles can neither be copied nor pickled."""
@@ -89,10 +98,11 @@ class Layer(NamedTuple):
 
 
 class Integers(NamedTuple):
-    """Weight in integers of 8 bits, as the processor wants it, ``scale`` (out,) of its rows, and bias (out,)."""
+    """Weight in integers of 8 bits, as the processor wants it, with ``scale`` and ``zero`` of its rows, and bias."""
 
     weight: Tensor
     scale: Tensor
+    zero: Tensor
     bias: Tensor
 
     @classmethod
@@ -101,7 +111,9 @@ class Integers(NamedTuple):
         weight, bias = layer.weight.detach().float(), layer.bias.detach().float()
         scale = (weight.abs().amax(1) / 127).clamp(min=torch.finfo(torch.float32).tiny)
         whole = (weight / scale[:, None]).round().to(torch.int8)
-        return cls(torch.ops.onednn.qlinear_prepack(whole, None), scale, bias)
+        return cls(
+            torch.ops.onednn.qlinear_prepack(whole, None), scale, torch.zeros_like(scale, dtype=torch.int32), bias
+        )
 
     def times(self, x: Tensor, then: str = "none") -> Tensor:
         """Values of SiLU (R, in), overwritten, through the layer, and "swish" or "none" ``then``: (R, out) in float32.
@@ -112,8 +124,7 @@ class Integers(NamedTuple):
         scale = (x.amax() - _LEAST).float() / 255
         zero = (-_LEAST / scale).floor()
         whole = x.div_(scale).add_(zero + 0.5).to(torch.int16).to(torch.uint8)  # at once it takes four times as long
-        none = torch.zeros(len(self.scale), dtype=torch.int32)
-        operands = (whole, scale, zero.int(), self.weight, self.scale, none, self.bias)
+        operands = (whole, scale, zero.int(), *self)
         out: Tensor = torch.ops.onednn.qlinear_pointwise(*operands, 1.0, 0, torch.float32, then, [], "")
         return out
 

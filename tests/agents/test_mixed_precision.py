@@ -29,10 +29,10 @@ def test_bfloat16_is_the_same_without_tiles(monkeypatch: pytest.MonkeyPatch) -> 
     """Other processors and devices multiply weights as they are, with and without gradients."""
     torch.manual_seed(0)
     body, first = layers(40, (30,), 3), torch.randn(50, 40)
-    as_it_is_best = Rounded(body)
-    monkeypatch.setattr(mixed_precision, "_tiled", lambda weight: False)
-    plain = Rounded(body)
-    assert all(layer.tiles is None for layer in plain.rounded)
+    as_it_is_best, plain = Rounded(body), Rounded(body)
+    with monkeypatch.context() as patch:
+        patch.setattr(mixed_precision, "_tiled", lambda weight: False)
+        assert all(layer.tiles is None for layer in plain.rounded)
     with torch.no_grad():
         torch.testing.assert_close(plain(first.clone()), as_it_is_best(first.clone()), atol=0.01, rtol=0.01)
     torch.testing.assert_close(plain(first), as_it_is_best(first), atol=0.01, rtol=0.01)
