@@ -70,7 +70,7 @@ def _leading(run: Run, table: pd.DataFrame) -> Table:
     distance = table.groupby("scenario", sort=False)["relative_wasserstein"].mean()
     cells = [Cell(number(distance[scenario]), muted=True) for scenario in scenarios]
     view.rows.append([Cell("distance from training", muted=True), *cells, *[Cell("", muted=True)] * (2 * many)])
-    view.note = " ".join((view.note, "Distance: 1-Wasserstein, as a multiple of the mean training outcome.")).strip()
+    _add_note(view, "Distance: 1-Wasserstein, as a multiple of the mean training outcome.")
     return view
 
 
@@ -92,6 +92,10 @@ def _measure(run: Run, table: pd.DataFrame, name: str) -> Table:
     return view
 
 
+def _add_note(view: Table, said: str) -> None:
+    view.note = f"{view.note} {said}".strip()
+
+
 def _add_published(run: Run, view: Table, scenarios: list[str], many: bool, measure: str = "") -> None:
     published = run.suite.published
     if published is None:
@@ -109,9 +113,8 @@ def _add_published(run: Run, view: Table, scenarios: list[str], many: bool, meas
                 *(Cell(number(v), muted=True) for v in [*values, *extra]),
             ]
         )
-    view.note = (
-        f"[published]: {published.source}" + "; its average and maximum are over the scenarios shown here." * many
-    )
+    said = f"[published]: {published.source}" + "; its average and maximum are over the scenarios shown here." * many
+    _add_note(view, said)
 
 
 def _average_halves(results: pd.DataFrame, table: pd.DataFrame, scenarios: list[str], score: str) -> pd.Series:
@@ -141,10 +144,10 @@ def _sweep(run: Run, table: pd.DataFrame, sweep: str) -> Table:
     for agent, row in mean.iterrows():
         cells = [Cell(number(row[c], half.loc[agent, c], decimals), best=row[c] == best[c]) for c in mean.columns]
         view.rows.append([Cell(str(agent)), *cells])
+    if axis == "severity":
+        view.note = "Severity 0 is the test trace as it is, 1 the shift as given."
     places = table.groupby("severity", sort=False)["scenario"].first()
     _add_published(run, view, [str(places[c]) for c in mean.columns], many=False)
-    if axis == "severity":
-        view.note = " ".join(("Severity 0 is the test trace as it is, 1 the shift as given.", view.note)).strip()
     return view
 
 
