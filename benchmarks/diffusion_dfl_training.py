@@ -382,9 +382,7 @@ def compare(names: list[str], checkout: str | None, known: dict[str, Lap]) -> tu
         case = CASES[name]
         ways = {way: change(case) for way, (change, _) in WAYS.items()}
         # a chain that is differentiated is in bfloat16 all the same
-        laps = {
-            way: apart(ours, ours_of) for way, ours_of in ways.items() if case.timesteps or ours_of.precision != "int8"
-        }
+        laps = {way: apart(ours, mine) for way, mine in ways.items() if case.timesteps or mine.precision != "int8"}
         if checkout is not None and name not in known:
             known[name] = apart(theirs, case, checkout)
         peer = known.get(name)
@@ -399,16 +397,16 @@ def compare(names: list[str], checkout: str | None, known: dict[str, Lap]) -> tu
 def rates(rows: int = 640, width: int = HIDDEN[0]) -> str:
     """What the machine makes of a layer's product in each precision, in a line."""
     torch.set_num_threads(1)
-    theirs, ours, x = torch.nn.Linear(width, width), Linear(width, width), torch.rand(rows, width)
-    ours_rounded, rounded = Layer.of(ours), x.bfloat16()
+    of_pytorch, layer, x = torch.nn.Linear(width, width), Linear(width, width), torch.rand(rows, width)
+    rounded, rounded_x = Layer.of(layer), x.bfloat16()
     products: dict[str, Callable[[], Tensor]] = {
-        "float32 of PyTorch": lambda: theirs(x),
-        "float32": lambda: ours(x),
-        "bfloat16": lambda: ours_rounded.times(rounded),
+        "float32 of PyTorch": lambda: of_pytorch(x),
+        "float32": lambda: layer(x),
+        "bfloat16": lambda: rounded.times(rounded_x),
     }
-    if has_integers(ours):
-        ours_whole = Integers.of(ours)
-        products["int8"] = lambda: ours_whole.times(x.clone())
+    if has_integers(layer):
+        whole = Integers.of(layer)
+        products["int8"] = lambda: whole.times(x.clone())
     found = {}
     with torch.no_grad():
         for name, product in products.items():
@@ -418,8 +416,8 @@ def rates(rows: int = 640, width: int = HIDDEN[0]) -> str:
                 product()
                 laps.append(time.perf_counter() - began)
             found[name] = [2e-9 * rows * width**2 / seconds for seconds in sorted(laps)]
-    told = ", ".join(f"{median(each):,.0f} (at best {each[0]:,.0f}) in {name}" for name, each in found.items())
-    return f"Billions of operations a second in a layer of {rows} x {width} x {width} here: {told}"
+    listed = ", ".join(f"{median(each):,.0f} (at best {each[0]:,.0f}) in {name}" for name, each in found.items())
+    return f"Billions of operations a second in a layer of {rows} x {width} x {width} here: {listed}"
 
 
 def main() -> None:
