@@ -41,7 +41,8 @@ def plot_learning(run: Run) -> Figure | None:
         axes.set_ylabel("" if index % 2 else "objective")
         axes.set_title(home if len(homes) > 1 else "", loc="left")
     gaps = "; no line where samples were not kept, as too unlike outcomes" if table["loss"].isna().any() else ""
-    headline(figure, run, f"Objective of decisions on held-out training data, mean and spread over seeds{gaps}")
+    shown = "Objective of decisions on held-out training data, mean and standard deviation over seeds"
+    headline(figure, run, shown + gaps)
     legend(figure, looks, list(table["agent"].unique()), lines=True)
     return figure
 
